@@ -1,0 +1,1 @@
+//! A userspace driver for the circular frame buffer of a camera.

@@ -1,0 +1,1 @@
+//! The FPGA of a camera in software.

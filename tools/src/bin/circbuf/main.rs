@@ -1,0 +1,3 @@
+//! `circbuf`: the camera, its driver and the tools around them.
+
+fn main() {}
