@@ -1,1 +1,8 @@
 //! A userspace driver for the circular frame buffer of a camera.
+#![deny(missing_docs)]
+
+pub mod frame;
+pub mod loss;
+pub mod record;
+pub mod ring;
+pub mod slab;

@@ -1,0 +1,83 @@
+//! A frame that was found whole, copied out of the ring and sealed in its slab.
+
+use std::sync::Arc;
+
+use circbuf_abi::header::HEADER_BYTES;
+
+use crate::record::{
+    PAYLOAD_OFFSET, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, frame_body_bytes,
+};
+use crate::ring::{FrameHeader, Geometry, Timestamp};
+use crate::slab::Slab;
+
+/// A whole frame. Clones share the slab, which is free again when the last of them is dropped.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    sealed: Arc<Sealed>,
+}
+
+#[derive(Debug)]
+struct Sealed {
+    slab: Slab,
+    header: RecordHeader,
+    time: Timestamp,
+}
+
+impl Frame {
+    /// Seals a slab in which header slot, payload, zeros and trailer are in place: writes the
+    /// record header with its checksums and the zeros behind the body.
+    pub(crate) fn seal(mut slab: Slab, header: RecordHeader, time: Timestamp) -> Frame {
+        let body_end = RECORD_HEADER_BYTES + frame_body_bytes(header.length);
+        let record_bytes = header.record_bytes();
+        slab[body_end..record_bytes].fill(0);
+        header.seal(&mut slab);
+        Frame { sealed: Arc::new(Sealed { slab, header, time }) }
+    }
+
+    /// The whole archive record: aligned to 4096 bytes in memory and in size.
+    #[must_use]
+    pub fn record(&self) -> &[u8] {
+        let bytes = &self.sealed.slab[..self.sealed.header.record_bytes()];
+        debug_assert_eq!(bytes.as_ptr().align_offset(RECORD_ALIGN), 0);
+        bytes
+    }
+
+    /// The record's header.
+    #[must_use]
+    pub fn record_header(&self) -> &RecordHeader {
+        &self.sealed.header
+    }
+
+    /// The entropy-coded scan with every FF followed by 00.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.sealed.slab[PAYLOAD_OFFSET..][..self.sealed.header.length as usize]
+    }
+
+    /// The frame header from the ring, or the one made in its place where the ring has none.
+    #[must_use]
+    pub fn header(&self) -> FrameHeader {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes.copy_from_slice(&self.sealed.slab[RECORD_HEADER_BYTES..PAYLOAD_OFFSET]);
+        FrameHeader(bytes)
+    }
+
+    /// Size, quality and colour mode as the frame header tells them.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.header().geometry()
+    }
+
+    /// Start of the exposure by the camera's clock.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.sealed.time
+    }
+
+    /// The frame's number: the camera's own where a frame counter tells it, otherwise counted by
+    /// the driver, with the frames that it knows or estimates to have missed.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sealed.header.sequence
+    }
+}
