@@ -1,1 +1,4 @@
 //! The FPGA of a camera in software.
+#![deny(missing_docs)]
+
+pub mod model;
