@@ -1,0 +1,189 @@
+//! The FPGA's stores into memory that another party reads at the same time: the ring and the
+//! register page.
+//!
+//! The law of this file: no `&[u8]` or `&mut [u8]` is ever formed over a mapping. The ring is a
+//! slice of `AtomicU64`, and every field of the register page is an atomic of its own size, never
+//! accessed with another one.
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use circbuf_abi::registers as reg;
+use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
+use memmap2::MmapRaw;
+
+const WORD_BYTES: usize = size_of::<u64>();
+
+/// The ring, addressed by cursors.
+#[derive(Debug)]
+pub(crate) struct RingMemory {
+    map: MmapRaw,
+}
+
+impl RingMemory {
+    /// `map` is a shared, writable mapping of a whole ring.
+    pub(crate) fn new(map: MmapRaw) -> Self {
+        assert!(map.len() > 0 && map.len().is_multiple_of(CHUNK_BYTES), "a ring is whole chunks");
+        Self { map }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Stores whole chunks at `cursor`, in address order, wrapping at the end of the ring.
+    pub(crate) fn store(&self, cursor: u64, chunks: &[u8]) {
+        let at = self.offset(cursor);
+        let before_wrap = chunks.len().min(self.map.len() - at);
+        self.store_at(at, &chunks[..before_wrap]);
+        self.store_at(0, &chunks[before_wrap..]);
+    }
+
+    /// Stores a frame's last chunk so that its last words, which hold the trailer, appear after
+    /// everything that was stored before them.
+    pub(crate) fn store_trailer(&self, cursor: u64, chunk: &[u8; CHUNK_BYTES]) {
+        let at = self.offset(cursor);
+        let (front, last) = chunk.split_at(CHUNK_BYTES - WORD_BYTES);
+        self.store_at(at, front);
+        // SYNC POINT: payload before trailer, for a driver that has no counters.
+        fence(Ordering::Release);
+        self.store_at(at + front.len(), last);
+    }
+
+    /// Zeroes the 32 bytes at `cursor`.
+    pub(crate) fn zero_gap(&self, cursor: u64) {
+        self.store_at(self.offset(cursor), &[0; GAP_BYTES]);
+    }
+
+    /// The 8-byte word that is `word` words behind `cursor`.
+    pub(crate) fn word(&self, cursor: u64, word: usize) -> &AtomicU64 {
+        &self.words()[self.offset(cursor) / WORD_BYTES + word]
+    }
+
+    fn offset(&self, cursor: u64) -> usize {
+        debug_assert!(cursor.is_multiple_of(CHUNK_BYTES as u64), "cursor {cursor}");
+        (cursor % self.bytes()) as usize
+    }
+
+    fn store_at(&self, offset: usize, bytes: &[u8]) {
+        let words = &self.words()[offset / WORD_BYTES..][..bytes.len() / WORD_BYTES];
+        let (values, rest) = bytes.as_chunks();
+        debug_assert!(rest.is_empty());
+        for (word, value) in words.iter().zip(values) {
+            word.store(u64::from_ne_bytes(*value), Ordering::Relaxed);
+        }
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        let start: *const AtomicU64 = self.map.as_ptr().cast();
+        // SAFETY: the mapping is page-aligned, that long, and lives as long as `self`; whoever
+        // writes to it in this program does so through atomics, and it is never a slice of bytes.
+        unsafe { std::slice::from_raw_parts(start, self.map.len() / WORD_BYTES) }
+    }
+}
+
+/// What the register page tells about the FPGA and does not change while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Statics {
+    pub(crate) ring_bytes: u64,
+    pub(crate) max_slot_bytes: u64,
+    pub(crate) geometry: crate::model::Geometry,
+    pub(crate) frame_period_ns: u64,
+    pub(crate) stamped: bool,
+}
+
+/// The register page.
+#[derive(Debug)]
+pub(crate) struct RegisterPage {
+    map: MmapRaw,
+    /// Shadow of [`reg::UPDATE`].
+    update: u64,
+}
+
+impl RegisterPage {
+    /// `map` is a shared, writable mapping of a zeroed register page.
+    pub(crate) fn new(map: MmapRaw) -> Self {
+        assert!(map.len() == reg::PAGE_BYTES, "a register page has {} bytes", reg::PAGE_BYTES);
+        Self { map, update: 0 }
+    }
+
+    /// Stores the fields that do not change; the magic appears last.
+    pub(crate) fn describe(&self, statics: &Statics) {
+        let flags = if statics.stamped { reg::FLAG_STAMPED } else { 0 };
+        self.store_u32(reg::VERSION, reg::VERSION_VALUE);
+        self.store_u64(reg::RING_BYTES, statics.ring_bytes);
+        self.store_u64(reg::MAX_SLOT_BYTES, statics.max_slot_bytes);
+        self.store_u32(reg::WIDTH, statics.geometry.width.into());
+        self.store_u32(reg::HEIGHT, statics.geometry.height.into());
+        self.store_u32(reg::QUALITY2, statics.geometry.quality2.into());
+        self.store_u32(reg::COLOR_MODE, statics.geometry.color_mode.into());
+        self.store_u64(reg::FRAME_PERIOD_NS, statics.frame_period_ns);
+        self.store_u32(reg::FLAGS, flags);
+        fence(Ordering::Release);
+        self.store_u64(reg::MAGIC, reg::MAGIC_VALUE);
+    }
+
+    /// Tells whether the FPGA runs (`STATE_*`), behind everything it has written.
+    pub(crate) fn set_state(&self, state: u32) {
+        fence(Ordering::Release);
+        self.store_u32(reg::STATE, state);
+    }
+
+    /// Announces that bytes below `cursor` are about to be touched.
+    pub(crate) fn reserve(&self, cursor: u64) {
+        self.store_u64(reg::RESERVED, cursor);
+        // SYNC POINT: reserved before bytes. Pairs with the driver's acquire fence between its
+        // copy and its load of `reserved` (point 4 of the law of validity).
+        fence(Ordering::SeqCst);
+    }
+
+    /// Announces that everything below `cursor` is in memory.
+    pub(crate) fn publish_written(&self, cursor: u64) {
+        // SYNC POINT: bytes before written. Pairs with the driver's acquire load.
+        self.field_u64(reg::WRITTEN).store(cursor.to_le(), Ordering::Release);
+    }
+
+    /// Announces that `frames` frames are whole, and that the next one starts at `complete`.
+    pub(crate) fn publish_complete(&mut self, complete: u64, frames: u64) {
+        self.update += 1;
+        self.store_u64(reg::UPDATE, self.update);
+        // SYNC POINT: odd `update` before the pair, and the stamped header before `complete`.
+        fence(Ordering::Release);
+        self.store_u64(reg::COMPLETE, complete);
+        self.store_u64(reg::FRAMES, frames);
+        self.update += 1;
+        self.field_u64(reg::UPDATE).store(self.update.to_le(), Ordering::Release);
+    }
+
+    /// Begins epoch `epoch`: all cursors return to 0, `frames` stays.
+    pub(crate) fn reset(&mut self, epoch: u64, frames: u64) {
+        self.store_u64(reg::EPOCH, epoch);
+        // SYNC POINT: epoch before any counter or byte changes.
+        fence(Ordering::SeqCst);
+        self.reserve(0);
+        self.publish_complete(0, frames);
+        self.publish_written(0);
+    }
+
+    fn store_u64(&self, field: usize, value: u64) {
+        self.field_u64(field).store(value.to_le(), Ordering::Relaxed);
+    }
+
+    fn store_u32(&self, field: usize, value: u32) {
+        self.field_u32(field).store(value.to_le(), Ordering::Relaxed);
+    }
+
+    fn field_u64(&self, field: usize) -> &AtomicU64 {
+        let start: *const AtomicU64 = self.map.as_ptr().cast();
+        // SAFETY: the mapping is page-aligned, of this length (checked in `new`), and lives as
+        // long as `self`; it is only ever accessed through atomics.
+        let fields = unsafe { std::slice::from_raw_parts(start, reg::PAGE_BYTES / 8) };
+        &fields[field / 8]
+    }
+
+    fn field_u32(&self, field: usize) -> &AtomicU32 {
+        let start: *const AtomicU32 = self.map.as_ptr().cast();
+        // SAFETY: as in `field_u64`; both slices consist of `UnsafeCell`s, so they may overlap,
+        // and no field is accessed with two sizes.
+        let fields = unsafe { std::slice::from_raw_parts(start, reg::PAGE_BYTES / 4) };
+        &fields[field / 4]
+    }
+}
