@@ -2,7 +2,7 @@
 use std::num::NonZeroU64;
 
 use circbuf_abi::ring::{
-    GAP_BYTES, MICROSECONDS, NC353_RING_BYTES, NC393_RING_BYTES, RING_BYTES_ALIGN, SLOTS_MIN,
+    MICROSECONDS, NC353_RING_BYTES, NC393_RING_BYTES, RING_BYTES_ALIGN, SLOTS_MIN,
 };
 
 /// Which camera is played.
@@ -87,13 +87,6 @@ pub enum RingSizeError {
     },
 }
 
-/// The largest slot in bytes, gap included, that a payload of at most `payload_bytes` can take.
-#[must_use]
-pub fn max_slot_bytes(payload_bytes: u32) -> u64 {
-    let padded = ((u64::from(payload_bytes) + 15) & !31) + 32;
-    padded + GAP_BYTES as u64
-}
-
 /// Checks that a ring can be mapped and holds at least four slots of `max_slot_bytes`.
 ///
 /// # Errors
@@ -113,7 +106,7 @@ pub fn check_ring_bytes(ring_bytes: u64, max_slot_bytes: u64) -> Result<(), Ring
     if !ring_bytes.is_multiple_of(RING_BYTES_ALIGN) {
         let ring_bytes_min = ring_bytes
             .checked_next_multiple_of(RING_BYTES_ALIGN)
-            .unwrap_or(u64::MAX & !(RING_BYTES_ALIGN - 1));
+            .unwrap_or(!(RING_BYTES_ALIGN - 1));
         return Err(RingSizeError::Unaligned { ring_bytes, ring_bytes_min });
     }
     Ok(())
@@ -132,6 +125,15 @@ pub struct Picture<'a> {
     pub width: u16,
     /// Height in pixels; 0 if the payload is no picture.
     pub height: u16,
+}
+
+impl Picture<'_> {
+    /// What the frame header tells about this picture.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        let Self { quality2, color_mode, width, height, .. } = *self;
+        Geometry { width, height, quality2, color_mode }
+    }
 }
 
 /// The kind of picture that a source makes.
@@ -195,8 +197,7 @@ mod tests {
 
     #[test]
     fn a_ring_too_small_names_the_size_that_would_do() {
-        let slot = max_slot_bytes(100_000);
-        assert_eq!(slot, 100_064);
+        let slot = 100_064;
         let error = check_ring_bytes(65_536, slot).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -207,11 +208,6 @@ mod tests {
         assert!(check_ring_bytes(401_408 - 4096, slot).is_err());
         assert!(check_ring_bytes(401_408 + 32, slot).is_err());
         assert!(check_ring_bytes(u64::MAX, u64::MAX).is_err());
-    }
-
-    #[test]
-    fn the_smallest_payloads_take_64_bytes() {
-        assert_eq!([1, 16, 17, 48, 49].map(max_slot_bytes), [64, 64, 96, 96, 128]);
     }
 
     #[test]
