@@ -1,0 +1,231 @@
+//! The ledger: the truth about every frame that was written, to compare with what a driver says.
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::model::FrameTime;
+
+/// One frame, as one JSON line of a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerEntry {
+    /// Number of the frame, from 0.
+    pub number: u64,
+    /// Number of resets before it.
+    pub epoch: u64,
+    /// Cursor of its first byte.
+    pub start: u64,
+    /// Offset in the ring of its first byte.
+    pub offset: u64,
+    /// Length of its payload in stuffed bytes.
+    pub length: u32,
+    /// CRC-32C of its stuffed payload; 8 hexadecimal digits in JSON.
+    #[serde(serialize_with = "to_hex", deserialize_with = "from_hex")]
+    pub crc32c: u32,
+    /// Its time: seconds since 1970.
+    pub sec: u32,
+    /// Its time: microseconds.
+    pub usec: u32,
+}
+
+impl LedgerEntry {
+    /// The frame's time.
+    #[must_use]
+    pub fn time(&self) -> FrameTime {
+        FrameTime { sec: self.sec, usec: self.usec }
+    }
+}
+
+/// A ledger that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file cannot be made, written, opened or read.
+    #[error("{path}: cannot {operation} the ledger: {source}")]
+    Io {
+        /// The ledger file.
+        path: PathBuf,
+        /// What was tried.
+        operation: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A line is no ledger entry.
+    #[error("{path}, line {line}: no ledger entry: {source}")]
+    Line {
+        /// The ledger file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// Where entries go: nowhere, to a file, into memory, or both of these.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    file: Option<(PathBuf, BufWriter<File>)>,
+    entries: Option<Vec<LedgerEntry>>,
+    error: Option<LedgerError>,
+}
+
+impl Ledger {
+    /// Keeps nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Keeps every entry in memory (48 bytes a frame), for tests and examples.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { entries: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// Streams the entries to `path`, which is replaced.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn to_file(path: &Path) -> Result<Self, LedgerError> {
+        let file = File::create(path).map_err(io_error(path, "make"))?;
+        Ok(Self { file: Some((path.to_owned(), BufWriter::new(file))), ..Self::default() })
+    }
+
+    /// Whether anybody wants the entries.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.file.is_some() || self.entries.is_some()
+    }
+
+    /// Adds an entry. After the first failure nothing more goes to the file: a ledger with a hole
+    /// would accuse the driver.
+    pub(crate) fn add(&mut self, entry: LedgerEntry) {
+        if let Some(entries) = &mut self.entries {
+            entries.push(entry);
+        }
+        self.write(|file| {
+            serde_json::to_writer(&mut *file, &entry)?;
+            file.write_all(b"\n")
+        });
+    }
+
+    /// What is in memory, and the first failure to write the file.
+    pub(crate) fn close(mut self) -> (Vec<LedgerEntry>, Option<LedgerError>) {
+        self.write(BufWriter::flush);
+        (self.entries.unwrap_or_default(), self.error)
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
+        let Some((path, file)) = &mut self.file else { return };
+        if let Err(source) = write(file) {
+            let error = io_error(path, "write")(source);
+            log::warn!("{error}; the camera goes on without it");
+            self.error = Some(error);
+            self.abandon();
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let Some((_, file)) = self.file.take() {
+            // What is buffered has just failed to be written; dropping the writer would try again.
+            drop(file.into_parts());
+        }
+    }
+}
+
+/// Reads the entries of a ledger file, one at a time.
+///
+/// # Errors
+/// The file cannot be opened; then, for each line, that it cannot be read or is no entry.
+pub fn read(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<LedgerEntry, LedgerError>>, LedgerError> {
+    let file = File::open(path).map_err(io_error(path, "open"))?;
+    let path = path.to_owned();
+    Ok(BufReader::new(file).lines().enumerate().map(move |(index, text)| {
+        let text = text.map_err(io_error(&path, "read"))?;
+        let line = index + 1;
+        serde_json::from_str(&text).map_err(|source| LedgerError::Line {
+            path: path.clone(),
+            line,
+            source,
+        })
+    }))
+}
+
+fn io_error(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |source| LedgerError::Io { path, operation, source }
+}
+
+fn to_hex<S: Serializer>(value: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:08x}"))
+}
+
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits = text.len() == 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u32::from_str_radix(&text, 16)
+        .ok()
+        .filter(|_| digits)
+        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not 8 hexadecimal digits")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: LedgerEntry = LedgerEntry {
+        number: 7,
+        epoch: 1,
+        start: 20_019_424,
+        offset: 227_552,
+        length: 0x378FE,
+        crc32c: 0x0A1B_2C3D,
+        sec: 0x46FF_4A82,
+        usec: 197_565,
+    };
+    const LINE: &str = concat!(
+        r#"{"number":7,"epoch":1,"start":20019424,"offset":227552,"length":227582,"#,
+        r#""crc32c":"0a1b2c3d","sec":1191135874,"usec":197565}"#
+    );
+
+    #[test]
+    fn an_entry_is_one_json_line() {
+        assert_eq!(serde_json::to_string(&ENTRY).unwrap(), LINE);
+        assert_eq!(serde_json::from_str::<LedgerEntry>(LINE).unwrap(), ENTRY);
+        for bad in ["+a1b2c3d", "0a1b2c3", "0a1b2c3dd", "0a1b2c3g"] {
+            let line = LINE.replace("0a1b2c3d", bad);
+            assert!(serde_json::from_str::<LedgerEntry>(&line).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_back_and_a_bad_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let mut ledger = Ledger::to_file(&path).unwrap();
+        ledger.add(ENTRY);
+        ledger.add(LedgerEntry { number: 8, ..ENTRY });
+        let (entries, error) = ledger.close();
+        assert!(entries.is_empty() && error.is_none());
+        let numbers: Vec<_> = read(&path).unwrap().map(|entry| entry.unwrap().number).collect();
+        assert_eq!(numbers, [7, 8]);
+
+        std::fs::write(&path, format!("{LINE}\n{{\"number\":8")).unwrap();
+        let error = read(&path).unwrap().nth(1).unwrap().unwrap_err();
+        assert!(error.to_string().contains("ledger.jsonl, line 2: no ledger entry"), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_does_not_stop_the_camera() {
+        let mut ledger = Ledger::to_file(Path::new("/dev/full")).unwrap();
+        for number in 0..1000 {
+            ledger.add(LedgerEntry { number, ..ENTRY });
+        }
+        let (_, error) = ledger.close();
+        let error = error.expect("the device is full").to_string();
+        assert!(error.contains("/dev/full: cannot write the ledger"), "{error}");
+    }
+}
