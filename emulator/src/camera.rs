@@ -1,0 +1,253 @@
+//! The camera: a source, the FPGA and a pace, run to an end.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::channel::Channel;
+use crate::clock::{Clock, RunningClock};
+use crate::fpga::{Fpga, FrameError, Setup, SetupError};
+use crate::ledger::Ledger;
+use crate::model::{Gap, Model};
+use crate::pace::{Pace, PaceError};
+use crate::report::{Emitted, EndedBy, Report};
+use crate::ring_file::RingFile;
+use crate::source::{Source, SourceError};
+
+/// How a camera behaves.
+#[derive(Debug)]
+pub struct Options {
+    /// What happens to the gap behind a frame.
+    pub gap: Gap,
+    /// Leaves the interrupt handler out: no frame headers are stamped.
+    pub bare: bool,
+    /// Frame rate and bus.
+    pub pace: Pace,
+    /// Which time the camera lives in.
+    pub clock: Clock,
+    /// When it ends; it always ends with the source or when it is stopped.
+    pub limit: Limit,
+    /// Where the truth about every frame goes.
+    pub ledger: Ledger,
+    /// Cursor below which the driver has released the ring. With it no frame is begun before its
+    /// slot is free: no camera waits like this, but tests and benchmarks want it.
+    pub credit: Option<Arc<AtomicU64>>,
+}
+
+impl Options {
+    /// As `model` behaves: its gap and its bus, real time, no frame rate, no limit, no ledger.
+    #[must_use]
+    pub fn of(model: Model) -> Self {
+        Self {
+            gap: model.gap(),
+            bare: false,
+            pace: Pace { fps: None, bus_bytes_per_s: Some(model.bus_bytes_per_s()) },
+            clock: Clock::Real,
+            limit: Limit::default(),
+            ledger: Ledger::none(),
+            credit: None,
+        }
+    }
+}
+
+/// When a camera ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limit {
+    /// After so many frames.
+    pub frames: Option<u64>,
+    /// No frame is exposed so long after the start, or later.
+    pub time: Option<Duration>,
+}
+
+/// A camera that cannot be made or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CameraError {
+    /// The frame rate is none.
+    #[error(transparent)]
+    Pace(#[from] PaceError),
+    /// The ring is too small, or cannot be mapped or named.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The source cannot make the next picture.
+    #[error("frame {number}: {source}")]
+    Source {
+        /// Number of the frame.
+        number: u64,
+        /// What is wrong.
+        source: SourceError,
+    },
+    /// The FPGA cannot write the next picture.
+    #[error("frame {number}: {source}")]
+    Frame {
+        /// Number of the frame.
+        number: u64,
+        /// What is wrong.
+        source: FrameError,
+    },
+    /// The thread of a camera cannot be started.
+    #[error("cannot start the camera's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A camera: takes pictures from a source and writes them into a ring.
+#[derive(Debug)]
+pub struct Camera {
+    source: Source,
+    channel: Channel,
+    clock: Clock,
+    limit: Limit,
+}
+
+impl Camera {
+    /// Sets the FPGA up and gives the ring its name; no frame is written yet.
+    ///
+    /// # Errors
+    /// The ring does not hold four of the source's largest slots, or cannot be mapped or named;
+    /// the frame rate is none.
+    pub fn new(ring: RingFile, source: Source, options: Options) -> Result<Self, CameraError> {
+        options.pace.check()?;
+        let setup = Setup {
+            gap: options.gap,
+            stamped: !options.bare,
+            payload_bytes_max: source.payload_bytes_max(),
+            geometry: source.geometry(),
+            frame_period_ns: options.pace.frame_period_ns(),
+        };
+        let channel = Channel::new(Fpga::new(ring, setup)?, &options.pace)
+            .with_ledger(options.ledger)
+            .with_credit(options.credit);
+        Ok(Self { source, channel, clock: options.clock, limit: options.limit })
+    }
+
+    /// The ring, for a driver that maps it on its own.
+    #[must_use]
+    pub fn ring(&self) -> &RingFile {
+        self.channel.ring()
+    }
+
+    /// Counters that follow the camera while it runs.
+    #[must_use]
+    pub fn emitted(&self) -> Arc<Emitted> {
+        self.channel.emitted()
+    }
+
+    /// Writes frames until a limit, the end of the source, or `stop`; the last frame is whole.
+    /// The ring then says that the camera has ended.
+    ///
+    /// # Errors
+    /// The source fails, or makes a picture larger than it had promised.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<Report, CameraError> {
+        let mut clock = self.clock.start();
+        let ended = loop {
+            match self.frame(&mut clock, stop) {
+                Ok(None) => {}
+                Ok(Some(ended_by)) => break Ok(ended_by),
+                Err(error) => break Err(error),
+            }
+        };
+        self.channel.end();
+        Ok(self.channel.report(ended?))
+    }
+
+    /// Runs the camera in a thread of its own.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn spawn(self) -> Result<CameraThread, CameraError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("camera".to_owned())
+            .spawn(move || self.run(&stopped))
+            .map_err(CameraError::Thread)?;
+        Ok(CameraThread { stop, thread: Some(thread) })
+    }
+
+    /// Writes the next frame, unless there is a reason to end.
+    fn frame(
+        &mut self,
+        clock: &mut RunningClock,
+        stop: &AtomicBool,
+    ) -> Result<Option<EndedBy>, CameraError> {
+        let number = self.channel.frames();
+        let exposure = self.channel.expose(clock);
+        if let Some(ended_by) = self.limit.reached(number, exposure.at_ns, stop) {
+            return Ok(Some(ended_by));
+        }
+        let source_error = |source| CameraError::Source { number, source };
+        let Some(picture) = self.source.next(number, exposure.time).map_err(source_error)? else {
+            return Ok(Some(EndedBy::Source));
+        };
+        clock.sleep_until(exposure.at_ns, stop);
+        self.channel.wait_for_credit(&picture, stop);
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Some(EndedBy::Stop));
+        }
+        self.channel
+            .emit(&picture, exposure, clock, stop)
+            .map_err(|source| CameraError::Frame { number, source })?;
+        Ok(None)
+    }
+}
+
+impl Limit {
+    fn reached(&self, frames: u64, exposed_ns: u64, stop: &AtomicBool) -> Option<EndedBy> {
+        let exposed = Duration::from_nanos(exposed_ns);
+        if stop.load(Ordering::Relaxed) {
+            Some(EndedBy::Stop)
+        } else if self.frames.is_some_and(|limit| frames >= limit) {
+            Some(EndedBy::Frames)
+        } else if self.time.is_some_and(|limit| exposed >= limit) {
+            Some(EndedBy::Time)
+        } else {
+            None
+        }
+    }
+}
+
+/// A camera that runs in a thread of its own. Dropping it stops the camera and waits for it.
+#[derive(Debug)]
+pub struct CameraThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<Report, CameraError>>>,
+}
+
+impl CameraThread {
+    /// Asks the camera to end behind the frame that it is writing.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the camera has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the camera's end.
+    ///
+    /// # Errors
+    /// As [`Camera::run`].
+    ///
+    /// # Panics
+    /// If the camera's thread did.
+    pub fn join(mut self) -> Result<Report, CameraError> {
+        let thread = self.thread.take().expect("only joining takes the thread");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for CameraThread {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.stop();
+        match thread.join() {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => log::warn!("the camera ended with an error: {error}"),
+            Err(_) => log::warn!("the camera's thread panicked"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use circbuf_abi::registers as reg;
+
+use super::*;
+use crate::source::{SourceOptions, SourceSpec};
+
+fn noise(bytes_min: u32, bytes_max: u32) -> Source {
+    let spec = SourceSpec::Noise { bytes_min, bytes_max };
+    Source::open(&spec, &SourceOptions::default()).unwrap()
+}
+
+fn quick(limit: Limit) -> Options {
+    Options {
+        pace: Pace::UNPACED,
+        clock: Clock::Virtual,
+        limit,
+        ledger: Ledger::in_memory(),
+        ..Options::of(Model::Nc353)
+    }
+}
+
+fn frames(frames: u64) -> Limit {
+    Limit { frames: Some(frames), time: None }
+}
+
+fn owned(fd: impl AsFd) -> File {
+    fd.as_fd().try_clone_to_owned().unwrap().into()
+}
+
+fn read(file: &File, length: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let run = || {
+        let ring = RingFile::memfd(65536).unwrap();
+        let (bytes, registers) = (owned(ring.ring_fd()), owned(ring.registers_fd()));
+        let camera = Camera::new(ring, noise(100, 9000), quick(frames(50))).unwrap();
+        let report = camera.run(&AtomicBool::new(false)).unwrap();
+        assert_eq!((report.frames, report.ended_by), (50, EndedBy::Frames));
+        (read(&bytes, 65536), read(&registers, 4096), report.ledger)
+    };
+    assert!(run() == run());
+}
+
+/// The ledger is the truth: what it says of the last frames is found in the ring.
+#[test]
+fn the_ring_holds_what_the_ledger_says() {
+    let ring = RingFile::memfd(65536).unwrap();
+    let (bytes, registers) = (owned(ring.ring_fd()), owned(ring.registers_fd()));
+    let camera = Camera::new(ring, noise(1, 16_000), quick(frames(100))).unwrap();
+    let emitted = camera.emitted();
+    let report = camera.run(&AtomicBool::new(false)).unwrap();
+    let lap = read(&bytes, 65536).repeat(2);
+    for entry in report.ledger.iter().rev().take(2) {
+        let payload = &lap[entry.offset as usize..][..entry.length as usize];
+        assert_eq!(crc32c::crc32c(payload), entry.crc32c, "{entry:?}");
+    }
+    assert_eq!(report.ledger.len(), 100);
+    assert_eq!(emitted.payload_bytes(), report.payload_bytes);
+    let sum: u64 = report.ledger.iter().map(|entry| u64::from(entry.length)).sum();
+    assert_eq!(sum, report.payload_bytes);
+    assert_eq!(read(&registers, 4096)[reg::STATE..][..4], reg::STATE_ENDED.to_le_bytes());
+}
+
+#[test]
+fn a_camera_ends_by_its_limits() {
+    let run = |limit, pace| {
+        let ring = RingFile::memfd(65536).unwrap();
+        let options = Options { pace, ..quick(limit) };
+        let report = Camera::new(ring, noise(100, 200), options)
+            .unwrap()
+            .run(&AtomicBool::new(false))
+            .unwrap();
+        (report.frames, report.ended_by)
+    };
+    let twelve = Pace { fps: Some(12.0), bus_bytes_per_s: None };
+    let time = |seconds| Limit { frames: None, time: Some(Duration::from_secs(seconds)) };
+    assert_eq!(run(time(20), twelve), (240, EndedBy::Time));
+    assert_eq!(run(time(0), twelve), (0, EndedBy::Time));
+    assert_eq!(run(frames(0), twelve), (0, EndedBy::Frames));
+    let both = Limit { frames: Some(7), ..time(20) };
+    assert_eq!(run(both, twelve), (7, EndedBy::Frames));
+    // Virtual time comes to its end without a pace too.
+    let short = Limit { frames: None, time: Some(Duration::from_millis(2)) };
+    assert_eq!(run(short, Pace::UNPACED), (2000, EndedBy::Time));
+}
+
+#[test]
+fn a_thread_is_stopped_and_leaves_whole_frames() {
+    let ring = RingFile::memfd(65536).unwrap();
+    let registers = owned(ring.registers_fd());
+    let options = Options { clock: Clock::Real, ..quick(Limit::default()) };
+    let camera = Camera::new(ring, noise(100, 9000), options).unwrap();
+    let emitted = camera.emitted();
+    let thread = camera.spawn().unwrap();
+    while emitted.frames() < 10 {
+        std::thread::yield_now();
+    }
+    assert!(!thread.is_finished());
+    thread.stop();
+    let report = thread.join().unwrap();
+    assert_eq!(report.ended_by, EndedBy::Stop);
+    let page = read(&registers, 4096);
+    let counter = |field: usize| u64::from_le_bytes(page[field..][..8].try_into().unwrap());
+    assert_eq!(counter(reg::FRAMES), report.frames);
+    assert_eq!(counter(reg::COMPLETE), counter(reg::RESERVED));
+    assert_eq!(counter(reg::COMPLETE), counter(reg::WRITTEN));
+}
+
+#[test]
+fn a_lossless_camera_that_nobody_reads_can_be_stopped() {
+    let ring = RingFile::memfd(65536).unwrap();
+    let credit = Some(Arc::new(AtomicU64::new(0)));
+    let options = Options { clock: Clock::Real, credit, ..quick(Limit::default()) };
+    let camera = Camera::new(ring, noise(1000, 1000), options).unwrap();
+    let emitted = camera.emitted();
+    let thread = camera.spawn().unwrap();
+    // Slots of 1056 bytes.
+    while emitted.frames() < 62 {
+        std::thread::yield_now();
+    }
+    thread.stop();
+    let report = thread.join().unwrap();
+    assert_eq!((report.frames, report.ended_by), (62, EndedBy::Stop));
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_the_first_frame() {
+    let make = |ring_bytes, fps| {
+        let pace = Pace { fps: Some(fps), bus_bytes_per_s: None };
+        let options = Options { pace, ..quick(frames(1)) };
+        let ring = RingFile::memfd(ring_bytes).unwrap();
+        Camera::new(ring, noise(100, 100_000), options).unwrap_err().to_string()
+    };
+    assert!(make(65536, 12.0).contains("the smallest ring that would do has"));
+    assert!(make(1 << 20, 0.0).contains("a frame rate of 0 per second"));
+}

@@ -1,0 +1,64 @@
+//! What a camera did: while it runs, and at its end.
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::ledger::{LedgerEntry, LedgerError};
+
+/// Why a camera ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// All frames of [`Limit::frames`](crate::camera::Limit::frames) are written.
+    Frames,
+    /// [`Limit::time`](crate::camera::Limit::time) is over.
+    Time,
+    /// The source has no more pictures.
+    Source,
+    /// Somebody stopped it.
+    Stop,
+}
+
+/// What a camera did.
+#[derive(Debug)]
+pub struct Report {
+    /// Whole frames written.
+    pub frames: u64,
+    /// Sum of their payloads in stuffed bytes.
+    pub payload_bytes: u64,
+    /// Why it ended.
+    pub ended_by: EndedBy,
+    /// Frames that began later than half a period after their time: the source or the machine is
+    /// too slow for the frame rate.
+    pub late_frames: u64,
+    /// The most that a frame was behind the schedule.
+    pub slip_max: Duration,
+    /// The ledger, if it was kept in memory.
+    pub ledger: Vec<LedgerEntry>,
+    /// Why the ledger file is incomplete, if it is.
+    pub ledger_error: Option<LedgerError>,
+}
+
+/// What a camera has done so far, for a status line.
+#[derive(Debug, Default)]
+pub struct Emitted {
+    frames: AtomicU64,
+    payload_bytes: AtomicU64,
+}
+
+impl Emitted {
+    /// Whole frames written.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Sum of their payloads in stuffed bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, payload: &[u8]) {
+        self.payload_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        self.frames.fetch_add(1, Ordering::Relaxed);
+    }
+}
