@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use circbuf_abi::registers::{FILE_SUFFIX, MAGIC_VALUE, PAGE_BYTES};
 use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -253,9 +254,14 @@ fn make(temporary: &Path, path: &Path, bytes: u64) -> Result<File, RingFileError
         .map_err(io_error(path, "make it"))?;
     let length = i64::try_from(bytes)
         .map_err(|_| io_error(path, "size it")(io::ErrorKind::FileTooLarge.into()))?;
-    posix_fallocate(&file, 0, length)
-        .map_err(|errno| io_error(path, "allocate its space")(errno.into()))?;
-    Ok(file)
+    loop {
+        match posix_fallocate(&file, 0, length) {
+            Ok(()) => return Ok(file),
+            // On a tmpfs a signal interrupts it.
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(io_error(path, "allocate its space")(errno.into())),
+        }
+    }
 }
 
 fn sealed_memfd(name: &str, bytes: u64) -> Result<File, RingFileError> {
@@ -274,7 +280,7 @@ fn sealed_memfd(name: &str, bytes: u64) -> Result<File, RingFileError> {
 /// Locks `file`, which is or will be the ring `path`.
 fn lock(file: File, path: &Path) -> Result<Flock<File>, RingFileError> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == nix::errno::Errno::EWOULDBLOCK {
+        if errno == Errno::EWOULDBLOCK {
             RingFileError::InUse { path: path.to_owned() }
         } else {
             io_error(path, "lock it")(errno.into())

@@ -114,6 +114,48 @@ fn a_thread_is_stopped_and_leaves_whole_frames() {
     assert_eq!(counter(reg::COMPLETE), counter(reg::WRITTEN));
 }
 
+/// Reads frame after frame through descriptors of its own, as a driver would, and releases each
+/// behind it. Returns start and CRC-32C of every frame.
+fn follow(ring: &File, registers: &File, credit: &AtomicU64) -> Vec<(u64, u32)> {
+    let counter = |field: usize| {
+        let mut bytes = [0; 8];
+        registers.read_exact_at(&mut bytes, field as u64).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let (mut frames, mut start) = (Vec::new(), 0);
+    loop {
+        let ended = counter(reg::STATE) as u32 == reg::STATE_ENDED;
+        if counter(reg::COMPLETE) > start {
+            let lap = read(ring, 65536).repeat(2);
+            let slot = &lap[((start + 65536 - 32) % 65536) as usize..][..65536];
+            let length = u32::from_le_bytes(slot[28..32].try_into().unwrap());
+            assert_eq!(slot[26..28], [0xFF, 0xFF], "stamped before complete");
+            assert!(counter(reg::RESERVED) <= start + 65536 - 32, "the camera did not wait");
+            frames.push((start, crc32c::crc32c(&slot[32..][..length as usize])));
+            start += u64::from((length + 15) & !31) + 64;
+            credit.store(start, Ordering::Release);
+        } else if ended {
+            return frames;
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_driver_of_a_lossless_camera_sees_every_frame() {
+    let ring = RingFile::memfd(65536).unwrap();
+    let (bytes, registers) = (owned(ring.ring_fd()), owned(ring.registers_fd()));
+    let credit = Arc::new(AtomicU64::new(0));
+    let options = Options { credit: Some(Arc::clone(&credit)), ..quick(frames(500)) };
+    let thread = Camera::new(ring, noise(1, 16_000), options).unwrap().spawn().unwrap();
+    let seen = follow(&bytes, &registers, &credit);
+    let report = thread.join().unwrap();
+    let truth: Vec<_> = report.ledger.iter().map(|entry| (entry.start, entry.crc32c)).collect();
+    assert_eq!(truth.len(), 500);
+    assert!(seen == truth);
+}
+
 #[test]
 fn a_lossless_camera_that_nobody_reads_can_be_stopped() {
     let ring = RingFile::memfd(65536).unwrap();

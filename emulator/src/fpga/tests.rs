@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -117,9 +118,9 @@ fn frames_wrap_at_every_chunk_with_every_residue() {
         let (mut fpga, witness) = fpga(4096, 900, gap, true);
         let mut twin = vec![0xEE; 4096];
         witness.fill(0xEE);
-        let mut positions = std::collections::BTreeSet::new();
+        let (mut starts, mut residues) = (BTreeSet::new(), BTreeSet::new());
         for number in 0..5000_usize {
-            // A step that is no divisor of the ring, so that all starts and residues are met.
+            // 37 and 900 share no factor, so that all lengths are met.
             let payload = payload(1 + number * 37 % 900);
             let time = TIME.plus_nanos(number as u64 * 1000);
             let start = fpga.cursor() as usize;
@@ -140,14 +141,14 @@ fn frames_wrap_at_every_chunk_with_every_residue() {
                 put(start + frame.len(), &[0; 32]);
             }
             put(slot, &header(number, payload.len()));
-            positions.insert((start % 4096, payload.len() % 32));
+            starts.insert(start % 4096);
+            residues.insert(payload.len() % 32);
             if number % 50 == 0 || number > 4900 {
                 assert!(witness.ring() == twin, "{gap:?}, frame {number}");
             }
         }
         assert!(witness.ring() == twin, "{gap:?}");
-        let starts: std::collections::BTreeSet<_> = positions.iter().map(|(at, _)| at).collect();
-        assert_eq!(starts.len(), 4096 / 32, "every start was met");
+        assert_eq!((starts.len(), residues.len()), (4096 / 32, 32), "all were met");
     }
 }
 
