@@ -2,7 +2,9 @@
 #![deny(missing_docs)]
 
 pub mod frame;
+pub mod jpeg;
 pub mod loss;
+pub mod proc;
 pub mod record;
 pub mod ring;
 pub mod slab;
