@@ -60,7 +60,7 @@ const _: () = {
     assert!(NC353_RING_BYTES == 0x4B_8000 * 4);
     assert!(NC353_RING_BYTES.is_multiple_of(RING_BYTES_ALIGN));
     assert!(NC393_RING_BYTES.is_multiple_of(RING_BYTES_ALIGN));
-    assert!(TRAILER_BYTES + ZEROS_MIN + 1 <= CHUNK_BYTES);
+    assert!(TRAILER_BYTES + ZEROS_MIN < CHUNK_BYTES);
     assert!(ZEROS_MAX == CHUNK_BYTES - 17 + (CHUNK_BYTES - TRAILER_BYTES));
 };
 

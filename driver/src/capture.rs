@@ -1,0 +1,218 @@
+//! The capturing stage: one bounded step takes one frame from the ring to the queues.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Moment;
+use crate::device::{Device, DeviceError};
+use crate::dispatch::Outlet;
+use crate::frame::Frame;
+use crate::loss::{Loss, LossReason};
+use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
+use crate::ring::slot;
+use crate::slab::SlabPool;
+use crate::stats::{Account, Books};
+use crate::tail::{Step, Tail};
+use crate::validate::{Candidate, copy_and_check};
+
+/// Books that several threads keep.
+pub(crate) type SharedBooks = Arc<Mutex<Books>>;
+
+/// Locks the books.
+pub(crate) fn lock(books: &SharedBooks) -> MutexGuard<'_, Books> {
+    // A processor that panics does so outside the lock; whatever held it had finished its event.
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Who the frames belong to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin {
+    /// Number of the camera, from 0.
+    pub camera: u32,
+    /// Number drawn for the session.
+    pub session: u64,
+}
+
+/// The capturing stage and all that it owns.
+#[derive(Debug)]
+pub struct Capture {
+    pub(crate) device: Arc<Device>,
+    tail: Tail,
+    pool: SlabPool,
+    origin: Origin,
+    pub(crate) proc: Outlet,
+    pub(crate) arch: Option<Outlet>,
+    pub(crate) books: SharedBooks,
+    lost_before: u64,
+    credit: Option<Arc<AtomicU64>>,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Captured {
+    /// There was nothing to do.
+    Nothing,
+    /// A frame was found whole.
+    Frame,
+    /// A frame was refused, or frames are missing.
+    Loss,
+}
+
+impl Capture {
+    /// Joins a tail to its outlets. With a `credit` the stage waits for room in the queues, and tells
+    /// the camera by it how far the ring has been read: the camera must wait as well, as none does.
+    #[must_use]
+    pub fn new(
+        device: Arc<Device>,
+        tail: Tail,
+        pool: SlabPool,
+        origin: Origin,
+        (proc, arch): (Outlet, Option<Outlet>),
+    ) -> Capture {
+        let (books, credit) = (SharedBooks::default(), None);
+        Capture { device, tail, pool, origin, proc, arch, books, lost_before: 0, credit }
+    }
+
+    /// Makes the camera wait: see [`Capture::new`].
+    pub fn set_credit(&mut self, credit: Arc<AtomicU64>) {
+        credit.store(self.tail.cursor(), Ordering::Release);
+        self.credit = Some(credit);
+    }
+
+    /// The reading end of the ring.
+    #[must_use]
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// One step at the moment `now`; `later` is asked for the time once the frame is in the queues.
+    ///
+    /// # Errors
+    /// If the device's counters contradict themselves.
+    pub fn step(
+        &mut self,
+        now: Moment,
+        later: impl FnOnce() -> Moment,
+    ) -> Result<Captured, DeviceError> {
+        if self.credit.is_some() && !self.has_room() {
+            return Ok(Captured::Nothing);
+        }
+        let headroom = self.tail.headroom_bytes(&self.device);
+        let captured = match self.tail.poll(&self.device)? {
+            Step::Idle => Captured::Nothing,
+            Step::Lost(loss) => self.lose(loss),
+            Step::Frame(candidate) => self.take(&candidate, now),
+        };
+        if captured != Captured::Nothing {
+            let mut books = lock(&self.books);
+            books.note_headroom(headroom);
+            if captured == Captured::Frame {
+                books.tail_latency.record(later().monotonic_ns.saturating_sub(now.monotonic_ns));
+            }
+        }
+        if let Some(credit) = &self.credit {
+            credit.store(self.tail.cursor(), Ordering::Release);
+        }
+        Ok(captured)
+    }
+
+    /// Whether nothing waits in the ring because the queues have no room.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.credit.is_none() || self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        let largest = (self.device.max_slot_bytes() - slot(1)) as u32;
+        self.proc.has_room()
+            && self.arch.as_ref().is_none_or(Outlet::has_room)
+            && self.pool.has_room(record_bytes(frame_body_bytes(largest)))
+    }
+
+    fn take(&mut self, candidate: &Candidate, now: Moment) -> Captured {
+        let length = candidate.trailer.length;
+        let Some(mut slab) = self.pool.take(record_bytes(frame_body_bytes(length))) else {
+            return self.pass_without_slab(candidate);
+        };
+        if let Err(refused) = copy_and_check(&self.device, candidate, &mut slab) {
+            return self.lose(one(candidate, refused.reason, self.tail.is_exact()));
+        }
+        let header = RecordHeader {
+            kind: RecordKind::Frame,
+            synthesised: !candidate.stamped,
+            camera: self.origin.camera,
+            length,
+            sequence: candidate.sequence,
+            epoch: candidate.epoch,
+            cursor: candidate.start,
+            realtime_ns: now.realtime_ns,
+            monotonic_ns: now.monotonic_ns,
+            lost_before: std::mem::take(&mut self.lost_before),
+            session: self.origin.session,
+        };
+        self.pass(&Frame::seal(slab, header, candidate.trailer.time), now);
+        Captured::Frame
+    }
+
+    fn pass(&mut self, frame: &Frame, now: Moment) {
+        let mut books = lock(&self.books);
+        books.ring_passed();
+        offer(&mut self.proc, &mut books.proc, frame, now);
+        if let Some(arch) = &mut self.arch {
+            offer(arch, &mut books.arch, frame, now);
+        }
+    }
+
+    fn pass_without_slab(&mut self, candidate: &Candidate) -> Captured {
+        let loss = one(candidate, LossReason::NoSlab, true);
+        self.lost_before += 1;
+        let mut books = lock(&self.books);
+        books.ring_passed();
+        miss(&mut self.proc, &mut books.proc, loss);
+        if let Some(arch) = &mut self.arch {
+            miss(arch, &mut books.arch, loss);
+        }
+        Captured::Loss
+    }
+
+    fn lose(&mut self, loss: Loss) -> Captured {
+        self.lost_before += loss.count;
+        lock(&self.books).ring_lost(loss.reason, loss.count);
+        self.proc.lose(loss);
+        if let Some(arch) = &mut self.arch {
+            arch.lose(loss);
+        }
+        Captured::Loss
+    }
+}
+
+/// A loss of the candidate alone.
+fn one(candidate: &Candidate, reason: LossReason, exact: bool) -> Loss {
+    let time = Some(candidate.trailer.time);
+    Loss { reason, sequence: candidate.sequence, count: 1, exact, first: time, last: time }
+}
+
+/// Offers a frame to a consumer and enters what became of it.
+fn offer(outlet: &mut Outlet, account: &mut Account, frame: &Frame, now: Moment) {
+    account.expected += 1;
+    if !outlet.takes(frame.time()) {
+        account.policy += 1;
+        return;
+    }
+    let offered = outlet.offer(frame.clone(), now);
+    account.queue_full += offered.dropped;
+    // What gave way was in flight, the frame itself only if it was queued.
+    account.in_flight += u64::from(offered.queued);
+    account.in_flight -= offered.dropped - u64::from(!offered.queued);
+}
+
+/// Enters a frame that could not be copied.
+fn miss(outlet: &mut Outlet, account: &mut Account, loss: Loss) {
+    account.expected += 1;
+    if loss.first.is_some_and(|time| outlet.takes(time)) {
+        account.no_slab += 1;
+        outlet.lose(loss);
+    } else {
+        account.policy += 1;
+    }
+}

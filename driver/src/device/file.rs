@@ -1,0 +1,99 @@
+//! Ring files and character devices, as far as they are files: opening, size, identity.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use circbuf_abi::registers::FILE_SUFFIX;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{DeviceError, OpenError};
+
+/// An open ring file and what it takes to notice that another one stands in its place.
+#[derive(Debug)]
+pub(super) struct RingFile {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    device: u64,
+    inode: u64,
+}
+
+impl RingFile {
+    pub(super) fn open(path: &Path) -> Result<RingFile, OpenError> {
+        let fail = |action| move |source| OpenError::Io { path: path.to_owned(), action, source };
+        // A FIFO without a writer would otherwise block the open for ever.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(path)
+            .map_err(fail("open it for reading"))?;
+        let metadata = file.metadata().map_err(fail("look at it"))?;
+        if let Some(kind) = refused_kind(&metadata.file_type()) {
+            return Err(OpenError::Kind { path: path.to_owned(), kind });
+        }
+        Ok(RingFile { path: path.to_owned(), file, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    pub(super) fn registers_path(&self) -> PathBuf {
+        registers_path(&self.path)
+    }
+
+    /// Whether nobody holds an exclusive lock on the file.
+    pub(super) fn is_unlocked(&self) -> bool {
+        let Ok(again) = File::open(&self.path) else { return false };
+        Flock::lock(again, FlockArg::LockSharedNonblock).is_ok()
+    }
+
+    pub(super) fn check(&self, ring_bytes: u64) -> Result<(), DeviceError> {
+        let replaced = |how| DeviceError::Replaced { path: self.path.clone(), how };
+        let there = std::fs::metadata(&self.path).map_err(|_| replaced("removed"))?;
+        if (there.dev(), there.ino()) != (self.device, self.inode) {
+            return Err(replaced("replaced"));
+        }
+        if there.is_file() && there.len() < ring_bytes {
+            return Err(DeviceError::Truncated { path: self.path.clone() });
+        }
+        Ok(())
+    }
+}
+
+fn refused_kind(kind: &std::fs::FileType) -> Option<&'static str> {
+    match kind {
+        kind if kind.is_file() || kind.is_char_device() => None,
+        kind if kind.is_dir() => Some("directory"),
+        kind if kind.is_block_device() => Some("block device"),
+        kind if kind.is_fifo() => Some("pipe"),
+        _ => Some("socket"),
+    }
+}
+
+/// The name of the register page beside the ring at `path`.
+pub(super) fn registers_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(FILE_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Opens a register page; `None` if there is none.
+pub(super) fn open_registers(path: &Path) -> Result<Option<File>, OpenError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => {
+            Err(OpenError::Io { path: path.to_owned(), action: "open it for reading", source })
+        }
+    }
+}
+
+/// Size of a file, or of a device that tells it by its end as a camera's node does.
+pub(super) fn size(path: &Path, file: &impl AsFd) -> Result<u64, OpenError> {
+    let fail = |source| OpenError::Io { path: path.to_owned(), action: "learn its size", source };
+    let mut file = File::from(file.as_fd().try_clone_to_owned().map_err(fail)?);
+    let told = file.metadata().map_err(fail)?.len();
+    if told > 0 {
+        return Ok(told);
+    }
+    file.seek(SeekFrom::End(0)).map_err(fail)
+}

@@ -1,0 +1,230 @@
+//! Where a ring comes from: memory of this process's own camera, a file, or a character device.
+
+mod file;
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use circbuf_abi::registers::PAGE_BYTES;
+use circbuf_abi::ring::{RING_BYTES_ALIGN, SLOTS_MIN};
+
+use crate::mapped_ring::MappedRing;
+use crate::mapping::Mapping;
+use crate::registers::{Registers, RegistersError};
+use file::RingFile;
+
+/// A ring that can be tailed, with its register page where it has one.
+#[derive(Debug)]
+pub struct Device {
+    ring: MappedRing,
+    registers: Option<Registers>,
+    /// The largest slot that is to be believed in, in bytes.
+    max_slot_bytes: u64,
+    file: Option<RingFile>,
+}
+
+/// Why a device cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Opening, sizing or mapping failed.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The ring or its register page.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Neither a file nor a character device.
+    #[error("{}: is a {kind}; a ring is a regular file or a character device", path.display())]
+    Kind {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The size is not that of a ring.
+    #[error(
+        "{}: {bytes} bytes are no ring: it takes a multiple of {RING_BYTES_ALIGN} bytes, at least \
+         {RING_BYTES_ALIGN} (was the file cut short?)", path.display()
+    )]
+    Size {
+        /// The path.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The register page beside the ring is not believed.
+    #[error("{}: register page refused: {source}", path.display())]
+    Registers {
+        /// The register page.
+        path: PathBuf,
+        /// Why.
+        source: RegistersError,
+    },
+    /// The largest frame that was asked for does not fit.
+    #[error(
+        "frames of up to {max_frame_bytes} bytes need slots of {slot_bytes}; a ring of \
+         {ring_bytes} bytes has to hold {SLOTS_MIN} of them"
+    )]
+    MaxFrame {
+        /// As asked for.
+        max_frame_bytes: u32,
+        /// The slot that follows from it.
+        slot_bytes: u64,
+        /// The ring.
+        ring_bytes: u64,
+    },
+}
+
+impl OpenError {
+    /// Whether the device does not exist (yet).
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, OpenError::Io { source, .. }
+            if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+/// Why a device that was open cannot be used any more.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The file is shorter than the mapping.
+    #[error("{}: the ring was truncated while in use; start again on a whole one", path.display())]
+    Truncated {
+        /// The ring.
+        path: PathBuf,
+    },
+    /// Another file stands at the path, or none.
+    #[error("{}: the ring was {how} while in use; start again to read the new one", path.display())]
+    Replaced {
+        /// The ring.
+        path: PathBuf,
+        /// "replaced" or "removed".
+        how: &'static str,
+    },
+    /// The register page tells something impossible.
+    #[error("the register page is not to be believed any more: {0}")]
+    Registers(#[from] RegistersError),
+}
+
+impl Device {
+    /// The device behind a path: a ring file with its register page beside it if there is one, or
+    /// a character device. `max_frame_bytes` is the largest payload to be believed in where no
+    /// register page tells it; without it the largest slot is a quarter of the ring.
+    ///
+    /// # Errors
+    /// If it cannot be opened or mapped, or is no ring.
+    pub fn open(path: &Path, max_frame_bytes: Option<u32>) -> Result<Device, OpenError> {
+        let file = RingFile::open(path)?;
+        let registers_path = file.registers_path();
+        let registers = file::open_registers(&registers_path)?;
+        let mut device = Device::map(path, &file.file, registers.as_ref(), max_frame_bytes)?;
+        device.file = Some(file);
+        Ok(device)
+    }
+
+    /// The device behind two descriptors, of a memfd for example: the same as a file, but that
+    /// nobody can replace it.
+    ///
+    /// # Errors
+    /// If they cannot be mapped, or are no ring and register page.
+    pub fn from_fds(ring: impl AsFd, registers: Option<impl AsFd>) -> Result<Device, OpenError> {
+        Device::map(Path::new("emu:"), &ring, registers.as_ref(), None)
+    }
+
+    fn map(
+        path: &Path,
+        ring: &impl AsFd,
+        registers: Option<&impl AsFd>,
+        max_frame_bytes: Option<u32>,
+    ) -> Result<Device, OpenError> {
+        let bytes = file::size(path, ring)?;
+        if bytes == 0 || !bytes.is_multiple_of(RING_BYTES_ALIGN) || usize::try_from(bytes).is_err()
+        {
+            return Err(OpenError::Size { path: path.to_owned(), bytes });
+        }
+        let ring = MappedRing::new(map(path, ring, bytes as usize)?);
+        let registers = registers
+            .map(|page| {
+                let path = file::registers_path(path);
+                let size = file::size(&path, page)?;
+                if size < PAGE_BYTES as u64 {
+                    return Err(OpenError::Size { path, bytes: size });
+                }
+                Registers::new(map(&path, page, PAGE_BYTES)?, bytes)
+                    .map_err(|source| OpenError::Registers { path, source })
+            })
+            .transpose()?;
+        let max_slot_bytes = match &registers {
+            Some(registers) => registers.max_slot_bytes(),
+            None => largest_slot(bytes, max_frame_bytes)?,
+        };
+        Ok(Device { ring, registers, max_slot_bytes, file: None })
+    }
+
+    /// The ring's memory.
+    #[must_use]
+    pub fn ring(&self) -> &MappedRing {
+        &self.ring
+    }
+
+    /// The register page, where there is one.
+    #[must_use]
+    pub fn registers(&self) -> Option<&Registers> {
+        self.registers.as_ref()
+    }
+
+    /// The largest distance from one frame's start to the next, in bytes.
+    #[must_use]
+    pub fn max_slot_bytes(&self) -> u64 {
+        self.max_slot_bytes
+    }
+
+    /// Whether the camera has said that it will not write again, or its process is gone.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.registers.as_ref().is_some_and(Registers::has_ended)
+    }
+
+    /// Whether the process that wrote the ring is gone without having said so: nobody holds the
+    /// lock that an emulator keeps on its ring file. Always false where there is no such lock.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.registers.is_some() && self.file.as_ref().is_some_and(RingFile::is_unlocked)
+    }
+
+    /// Whether the device is still the one that was opened.
+    ///
+    /// # Errors
+    /// If its file was truncated, replaced or removed.
+    pub fn check(&self) -> Result<(), DeviceError> {
+        let truncated = self.ring.is_truncated()
+            || self.registers.as_ref().is_some_and(Registers::is_truncated);
+        match &self.file {
+            Some(file) if truncated => Err(DeviceError::Truncated { path: file.path.clone() }),
+            Some(file) => file.check(self.ring.bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn map(path: &Path, file: &impl AsFd, bytes: usize) -> Result<Mapping, OpenError> {
+    use std::os::fd::AsRawFd;
+    Mapping::of(&file.as_fd().as_raw_fd(), bytes).map_err(|source| OpenError::Io {
+        path: path.to_owned(),
+        action: "map it for reading",
+        source,
+    })
+}
+
+fn largest_slot(ring_bytes: u64, max_frame_bytes: Option<u32>) -> Result<u64, OpenError> {
+    let quarter = ring_bytes / SLOTS_MIN;
+    let Some(max_frame_bytes) = max_frame_bytes else { return Ok(quarter) };
+    let slot_bytes = crate::ring::slot(max_frame_bytes);
+    if slot_bytes > quarter {
+        return Err(OpenError::MaxFrame { max_frame_bytes, slot_bytes, ring_bytes });
+    }
+    Ok(slot_bytes)
+}

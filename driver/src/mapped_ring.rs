@@ -1,0 +1,98 @@
+//! A mapped ring, addressed by cursors: u64 byte counts that never wrap.
+
+use std::sync::atomic::Ordering;
+
+use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
+
+use crate::copy::{PairScan, copy_scanned};
+use crate::mapping::Mapping;
+use crate::ring::{FrameHeader, Trailer, padded};
+
+/// The memory of a ring. Whatever is read from it may already be out of date.
+#[derive(Debug)]
+pub struct MappedRing {
+    memory: Mapping,
+}
+
+impl MappedRing {
+    /// Takes a mapping as the memory of a ring.
+    #[must_use]
+    pub fn new(memory: Mapping) -> MappedRing {
+        MappedRing { memory }
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.memory.bytes() as u64
+    }
+
+    /// The place in the ring that a cursor stands for.
+    #[must_use]
+    pub fn offset(&self, cursor: u64) -> usize {
+        (cursor % self.bytes()) as usize
+    }
+
+    /// Whether the memory lost its file: see [`Mapping::is_truncated`].
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.memory.is_truncated()
+    }
+
+    /// The 32 bytes from `cursor` on, a multiple of 32.
+    #[must_use]
+    pub fn chunk(&self, cursor: u64) -> [u8; CHUNK_BYTES] {
+        self.memory.chunk(self.offset(cursor))
+    }
+
+    /// The header slot in front of the frame that starts at `start`. Before the first byte of a
+    /// ring stands its last one.
+    #[must_use]
+    pub fn header(&self, start: u64) -> FrameHeader {
+        FrameHeader(self.chunk((start % self.bytes()) + self.bytes() - GAP_BYTES as u64))
+    }
+
+    /// The trailer that ends at `end`, which is the end of a chunk above 0.
+    #[must_use]
+    pub fn trailer(&self, end: u64) -> Trailer {
+        Trailer::parse(&self.chunk(end - CHUNK_BYTES as u64))
+    }
+
+    /// The last word of the chunk that ends at `end`: where a trailer stands, marker and length.
+    #[must_use]
+    pub fn length_word(&self, end: u64) -> u32 {
+        self.memory.load_u32(self.offset(end - 4), Ordering::Relaxed)
+    }
+
+    /// A copy of the whole ring, of which each part may be of another age.
+    #[must_use]
+    pub fn image(&self) -> Vec<u8> {
+        let mut image = vec![0; self.memory.bytes()];
+        self.copy(0, &mut image, &mut PairScan::default());
+        image
+    }
+
+    /// Copies payload, zeros and trailer of a frame to `target`, and tells whether FF FF stands in
+    /// front of the trailer's chunk-aligned end, the last 16 bytes apart (four zeros and the
+    /// trailer itself).
+    ///
+    /// # Panics
+    /// If `target` is not [`padded`] long for `length`.
+    #[must_use]
+    pub fn copy_frame(&self, start: u64, length: u32, target: &mut [u8]) -> PairScan {
+        assert_eq!(target.len() as u64, padded(length), "room for payload, zeros and trailer");
+        let (scanned, tail) = target.split_at_mut(target.len() - 16);
+        let mut scan = PairScan::default();
+        self.copy(start, scanned, &mut scan);
+        self.copy(start + scanned.len() as u64, tail, &mut PairScan::default());
+        scan
+    }
+
+    fn copy(&self, start: u64, target: &mut [u8], scan: &mut PairScan) {
+        let offset = self.offset(start);
+        let until_end = (self.memory.bytes() - offset).min(target.len());
+        let (front, back) = target.split_at_mut(until_end);
+        copy_scanned(&self.memory, offset, front, scan);
+        copy_scanned(&self.memory, 0, back, scan);
+    }
+}

@@ -1,0 +1,199 @@
+//! Reads the register page, whose layout and ordering are written down in
+//! [`circbuf_abi::registers`].
+
+use std::sync::atomic::{Ordering, fence};
+
+use circbuf_abi::registers as reg;
+use circbuf_abi::ring::{CHUNK_BYTES, RING_BYTES_ALIGN, SLOT_BYTES_MIN, SLOTS_MIN};
+
+use crate::mapping::Mapping;
+use crate::ring::Geometry;
+
+/// How far the device is with whole frames. All of it was true at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Number of resets.
+    pub epoch: u64,
+    /// Cursor behind the gap of the last whole frame.
+    pub complete: u64,
+    /// Number of whole frames.
+    pub frames: u64,
+}
+
+/// How far the writer may have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Number of resets.
+    pub epoch: u64,
+    /// Nothing at or above this cursor had been touched.
+    pub reserved: u64,
+}
+
+/// Why a register page is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RegistersError {
+    /// The magic number is missing.
+    #[error("it is no register page: magic {found:#018x}")]
+    Magic {
+        /// What stands there.
+        found: u64,
+    },
+    /// A version this driver does not know.
+    #[error("it is a register page of version {found}; this driver reads version 1")]
+    Version {
+        /// What stands there.
+        found: u32,
+    },
+    /// The ring has another size.
+    #[error("it speaks of a ring of {told} bytes, but the ring has {actual}")]
+    RingBytes {
+        /// In the page.
+        told: u64,
+        /// Of the ring.
+        actual: u64,
+    },
+    /// The largest slot is impossible.
+    #[error(
+        "its largest slot of {max_slot_bytes} bytes is no multiple of 32 from 64 to a quarter of \
+         the ring of {ring_bytes}"
+    )]
+    MaxSlot {
+        /// In the page.
+        max_slot_bytes: u64,
+        /// Of the ring.
+        ring_bytes: u64,
+    },
+    /// The counters contradict each other or the time before.
+    #[error(
+        "its counters contradict themselves: complete {complete:#x} (before: {before:#x}), \
+         written {written:#x}, reserved {reserved:#x}, frames {frames}"
+    )]
+    Counters {
+        /// As read.
+        complete: u64,
+        /// Complete, when it was read before.
+        before: u64,
+        /// As read.
+        written: u64,
+        /// As read.
+        reserved: u64,
+        /// As read.
+        frames: u64,
+    },
+}
+
+/// The register page of a device.
+#[derive(Debug)]
+pub struct Registers {
+    page: Mapping,
+}
+
+impl Registers {
+    /// Takes a mapped page if what it says of the ring can be true.
+    ///
+    /// # Errors
+    /// If it is no register page, or not that of a ring of `ring_bytes`.
+    pub fn new(page: Mapping, ring_bytes: u64) -> Result<Registers, RegistersError> {
+        let registers = Registers { page };
+        let found = registers.u64(reg::MAGIC);
+        if found != reg::MAGIC_VALUE {
+            return Err(RegistersError::Magic { found });
+        }
+        let found = registers.u32(reg::VERSION);
+        if found != reg::VERSION_VALUE {
+            return Err(RegistersError::Version { found });
+        }
+        let told = registers.u64(reg::RING_BYTES);
+        if told != ring_bytes {
+            return Err(RegistersError::RingBytes { told, actual: ring_bytes });
+        }
+        let max_slot_bytes = registers.max_slot_bytes();
+        let lawful = (SLOT_BYTES_MIN..=ring_bytes / SLOTS_MIN).contains(&max_slot_bytes);
+        if !lawful || !max_slot_bytes.is_multiple_of(CHUNK_BYTES as u64) {
+            return Err(RegistersError::MaxSlot { max_slot_bytes, ring_bytes });
+        }
+        debug_assert!(ring_bytes.is_multiple_of(RING_BYTES_ALIGN));
+        Ok(registers)
+    }
+
+    /// The largest distance from one frame's start to the next, in bytes.
+    #[must_use]
+    pub fn max_slot_bytes(&self) -> u64 {
+        self.u64(reg::MAX_SLOT_BYTES)
+    }
+
+    /// Size, quality and colour mode of the pictures; zeros if unknown.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            width: self.u32(reg::WIDTH) as u16,
+            height: self.u32(reg::HEIGHT) as u16,
+            quality2: self.u32(reg::QUALITY2) as u16,
+            color_mode: self.u32(reg::COLOR_MODE) as u8,
+        }
+    }
+
+    /// Whether an interrupt handler stamps frame headers.
+    #[must_use]
+    pub fn is_stamped(&self) -> bool {
+        self.u32(reg::FLAGS) & reg::FLAG_STAMPED != 0
+    }
+
+    /// Whether the device says that it will not write again.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.page.load_u32(reg::STATE, Ordering::Acquire) == reg::STATE_ENDED
+    }
+
+    /// Whether the page's file was truncated while in use.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.page.is_truncated()
+    }
+
+    /// How far the device is with whole frames; everything below `complete` is visible then.
+    /// `None` while the device changes the numbers: ask again.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        let before = self.page.load_u64(reg::UPDATE, Ordering::Acquire);
+        let progress = Progress {
+            epoch: self.page.load_u64(reg::EPOCH, Ordering::Acquire),
+            complete: self.page.load_u64(reg::COMPLETE, Ordering::Acquire),
+            frames: self.page.load_u64(reg::FRAMES, Ordering::Acquire),
+        };
+        // SYNC POINT: update even. Keeps the loads above before the second look at the counter.
+        fence(Ordering::Acquire);
+        let after = self.page.load_u64(reg::UPDATE, Ordering::Relaxed);
+        (before == after && before.is_multiple_of(2)).then_some(progress)
+    }
+
+    /// How far the writer may have come. Whatever this thread loaded from the ring before the
+    /// call was loaded before the writer reached anything at or above `reserved`.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        // SYNC POINT: reserved before bytes. If a load before saw a byte of a later lap, the loads
+        // below see the `reserved`, or the `epoch`, that was stored before that byte.
+        fence(Ordering::Acquire);
+        let reserved = self.page.load_u64(reg::RESERVED, Ordering::Acquire);
+        Reach { epoch: self.page.load_u64(reg::EPOCH, Ordering::Acquire), reserved }
+    }
+
+    /// The error that tells the counters as they are now.
+    pub(crate) fn contradiction(&self, progress: Progress, before: u64) -> RegistersError {
+        RegistersError::Counters {
+            complete: progress.complete,
+            before,
+            written: self.page.load_u64(reg::WRITTEN, Ordering::Acquire),
+            reserved: self.reach().reserved,
+            frames: progress.frames,
+        }
+    }
+
+    fn u32(&self, offset: usize) -> u32 {
+        self.page.load_u32(offset, Ordering::Relaxed)
+    }
+
+    fn u64(&self, offset: usize) -> u64 {
+        self.page.load_u64(offset, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,276 @@
+//! The books: what became of every frame.
+//!
+//! * ring: expected = detected + overrun; detected = passed + torn + corrupt.
+//! * each consumer: expected = passed = delivered + left by its policy + lost + in flight.
+//!
+//! Counters only grow, and reading never resets them. All of them stand behind one lock and every
+//! event changes all the numbers that it touches at once, so that the books close at any moment, not only at
+//! the end.
+
+use serde::Serialize;
+
+use crate::latency::{Histogram, Percentiles};
+use crate::loss::LossReason;
+
+/// Version of [`Snapshot`] as JSON.
+pub const SCHEMA: &str = "circbuf.stats/1";
+
+/// The running counts.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Frames found, whole or not.
+    pub detected: u64,
+    /// Frames found whole.
+    pub passed: u64,
+    /// Frames refused because the writer was, or may have been, at them.
+    pub torn: u64,
+    /// Frames refused because their bytes are no frame.
+    pub corrupt: u64,
+    /// Frames that were overwritten before they were looked at.
+    pub overrun: u64,
+    /// The smallest distance in bytes that was seen between the writer and what is read next.
+    pub headroom_bytes_min: Option<u64>,
+    /// The processing consumer.
+    pub proc: Account,
+    /// The archiving consumer.
+    pub arch: Account,
+    /// Frame found to frame in the queues.
+    pub tail_latency: Histogram,
+    /// Frame found to processor done.
+    pub proc_latency: Histogram,
+    /// Frame found to frame durable in the archive.
+    pub durable_latency: Histogram,
+}
+
+/// One consumer's counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Account {
+    /// Frames that were found whole while the consumer was there.
+    pub expected: u64,
+    /// Frames that it is done with.
+    pub delivered: u64,
+    /// Frames that its policy left out.
+    pub policy: u64,
+    /// Lost because no slab was free.
+    pub no_slab: u64,
+    /// Lost because its queue was full.
+    pub queue_full: u64,
+    /// Lost because the archive could not be written.
+    pub io: u64,
+    /// Frames in its queue or in its hands.
+    pub in_flight: u64,
+}
+
+impl Account {
+    fn closes(&self) -> bool {
+        let lost = self.no_slab + self.queue_full + self.io;
+        self.expected == self.delivered + self.policy + lost + self.in_flight
+    }
+
+    /// Frames lost, for whatever reason.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.no_slab + self.queue_full + self.io
+    }
+}
+
+impl Books {
+    /// Counts frames that the ring lost.
+    pub fn ring_lost(&mut self, reason: LossReason, count: u64) {
+        match reason {
+            LossReason::Overrun => self.overrun += count,
+            LossReason::Torn => {
+                self.detected += count;
+                self.torn += count;
+            }
+            _ => {
+                self.detected += count;
+                self.corrupt += count;
+            }
+        }
+    }
+
+    /// Counts one frame that was found whole.
+    pub fn ring_passed(&mut self) {
+        self.detected += 1;
+        self.passed += 1;
+    }
+
+    /// Notes how near the writer was.
+    pub fn note_headroom(&mut self, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            let smallest = self.headroom_bytes_min.unwrap_or(u64::MAX);
+            self.headroom_bytes_min = Some(smallest.min(bytes));
+        }
+    }
+}
+
+/// Where the numbers stood at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// Seconds since the driver was attached.
+    pub elapsed_s: f64,
+    /// Whether all equations of the books hold.
+    pub closes: bool,
+    /// The ring's book.
+    pub ring: RingBook,
+    /// The consumers' books.
+    pub consumers: ConsumerBooks,
+    /// Latencies in microseconds.
+    pub latency_us: Latencies,
+}
+
+/// The ring's book.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RingBook {
+    /// Size of the ring.
+    pub bytes: u64,
+    /// Frames that the camera completed, by its own counter; `None` where it has none.
+    pub frames_expected: Option<u64>,
+    /// Frames found, whole or not.
+    pub frames_detected: u64,
+    /// Frames found whole.
+    pub passed: u64,
+    /// Frames that were not.
+    pub lost: RingLost,
+    /// "exact" where a frame counter tells what was overrun, else "estimated".
+    pub lost_is: &'static str,
+    /// Smallest distance between writer and reader; `None` where no counter tells it.
+    pub headroom_bytes_min: Option<u64>,
+}
+
+/// What the ring lost, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RingLost {
+    /// Overwritten before they were looked at.
+    pub overrun: u64,
+    /// Overwritten, or changed, while they were copied.
+    pub torn: u64,
+    /// Bytes that are no frame.
+    pub corrupt: u64,
+}
+
+/// The consumers' books.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConsumerBooks {
+    /// The processing workers together.
+    pub proc: ConsumerBook,
+    /// The archive.
+    pub arch: ArchBook,
+}
+
+/// One consumer's book.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ConsumerBook {
+    /// Frames that were found whole.
+    pub expected: u64,
+    /// Frames that it is done with.
+    pub delivered: u64,
+    /// Frames that its policy left out: a choice, not a loss.
+    pub policy: u64,
+    /// Frames in its queue or in its hands.
+    pub in_flight: u64,
+    /// Frames lost.
+    pub lost: ConsumerLost,
+    /// Whether expected = delivered + policy + lost + in flight.
+    pub closes: bool,
+}
+
+/// What a consumer lost, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ConsumerLost {
+    /// No slab was free (`pool_exhaust` of the C++ program).
+    pub no_slab: u64,
+    /// Its queue was full (`drops_proc_queue`, `drops_arch_queue`).
+    pub queue_full: u64,
+    /// The archive could not be written (`arch_io_errors`).
+    pub io: u64,
+}
+
+/// The archive's book.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArchBook {
+    /// As of any consumer.
+    #[serde(flatten)]
+    pub book: ConsumerBook,
+    /// Bytes written, record headers and padding included.
+    pub bytes_written: u64,
+    /// Segments begun (`arch_rotations` + 1).
+    pub segments: u64,
+    /// Frames that would survive a power cut.
+    pub durable: u64,
+}
+
+/// Latencies by stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latencies {
+    /// Frame found to frame in the queues.
+    pub tail: Percentiles,
+    /// Frame found to processor done.
+    pub proc: Percentiles,
+    /// Frame found to frame durable in the archive.
+    pub durable: Percentiles,
+}
+
+impl From<Account> for ConsumerBook {
+    fn from(account: Account) -> ConsumerBook {
+        ConsumerBook {
+            expected: account.expected,
+            delivered: account.delivered,
+            policy: account.policy,
+            in_flight: account.in_flight,
+            lost: ConsumerLost {
+                no_slab: account.no_slab,
+                queue_full: account.queue_full,
+                io: account.io,
+            },
+            closes: account.closes(),
+        }
+    }
+}
+
+/// An equation of the books that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the books do not close: {equation} is {left} = {right}")]
+pub struct Imbalance {
+    /// In words.
+    pub equation: &'static str,
+    /// Its left side.
+    pub left: u64,
+    /// Its right side.
+    pub right: u64,
+}
+
+impl Snapshot {
+    /// Checks all equations.
+    ///
+    /// # Errors
+    /// With the first one that does not hold.
+    pub fn check_balance(&self) -> Result<(), Imbalance> {
+        let (ring, proc, arch) = (&self.ring, &self.consumers.proc, &self.consumers.arch.book);
+        let lost = ring.lost;
+        let found = ring.frames_detected + lost.overrun;
+        equal("ring: expected = detected + overrun", ring.frames_expected.unwrap_or(found), found)?;
+        let detected = ring.passed + lost.torn + lost.corrupt;
+        equal("ring: detected = passed + torn + corrupt", ring.frames_detected, detected)?;
+        equal("proc: expected = passed", proc.expected, ring.passed)?;
+        proc.check("proc: expected = delivered + policy + lost + in flight")?;
+        arch.check("arch: expected = delivered + policy + lost + in flight")
+    }
+}
+
+impl ConsumerBook {
+    fn check(&self, equation: &'static str) -> Result<(), Imbalance> {
+        let lost = self.lost.no_slab + self.lost.queue_full + self.lost.io;
+        equal(equation, self.expected, self.delivered + self.policy + lost + self.in_flight)
+    }
+}
+
+fn equal(equation: &'static str, left: u64, right: u64) -> Result<(), Imbalance> {
+    match left == right {
+        true => Ok(()),
+        false => Err(Imbalance { equation, left, right }),
+    }
+}

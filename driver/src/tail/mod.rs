@@ -1,0 +1,110 @@
+//! Finds frame after frame behind the writer.
+//!
+//! Where the device counts what it writes, [`counted`] follows its counters: what was missed is
+//! known exactly. Where there are only bytes, [`watched`] polls the slot or the trailer that has to
+//! come next, and estimates.
+//!
+//! A tail has neither thread nor clock: each call of [`Tail::poll`] is one bounded step.
+
+mod counted;
+mod watched;
+
+#[cfg(test)]
+mod tests;
+
+use crate::device::{Device, DeviceError};
+use crate::loss::Loss;
+use crate::validate::Candidate;
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartAt {
+    /// With the first frame that completes after attaching.
+    #[default]
+    Newest,
+    /// With the oldest frame that the ring still holds.
+    Oldest,
+}
+
+/// What one step found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing new.
+    Idle,
+    /// The next frame, to be copied and checked. The tail has moved on behind it.
+    Frame(Candidate),
+    /// Frames that cannot be had any more. The tail has moved on behind them.
+    Lost(Loss),
+}
+
+/// The reading end of a ring.
+#[derive(Debug)]
+pub struct Tail {
+    follow: Follow,
+}
+
+#[derive(Debug)]
+enum Follow {
+    Counted(counted::Counted),
+    Watched(watched::Watched),
+}
+
+impl Tail {
+    /// Attaches to a device.
+    ///
+    /// # Errors
+    /// If the device's counters contradict themselves.
+    pub fn attach(device: &Device, start: StartAt) -> Result<Tail, DeviceError> {
+        let follow = match device.registers() {
+            Some(registers) => Follow::Counted(counted::Counted::attach(device, registers, start)?),
+            None => Follow::Watched(watched::Watched::attach(device, start)),
+        };
+        Ok(Tail { follow })
+    }
+
+    /// One step. `device` is the one that the tail was attached to.
+    ///
+    /// # Errors
+    /// If the device's counters contradict themselves.
+    pub fn poll(&mut self, device: &Device) -> Result<Step, DeviceError> {
+        match (&mut self.follow, device.registers()) {
+            (Follow::Counted(counted), Some(registers)) => counted.poll(device, registers),
+            (Follow::Watched(watched), None) => Ok(watched.poll(device)),
+            _ => unreachable!("the device is the one that the tail was attached to"),
+        }
+    }
+
+    /// Cursor below which nothing will be read any more.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        match &self.follow {
+            Follow::Counted(counted) => counted.cursor(),
+            Follow::Watched(watched) => watched.cursor(),
+        }
+    }
+
+    /// Whether lost frames are counted (true) or estimated.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        matches!(self.follow, Follow::Counted(_))
+    }
+
+    /// Frames that the device has completed since the tail was attached, or since the oldest one
+    /// that it began with; `None` where no counter tells it.
+    #[must_use]
+    pub fn expected(&self, device: &Device) -> Option<u64> {
+        match &self.follow {
+            Follow::Counted(counted) => counted.expected(device.registers()?),
+            Follow::Watched(_) => None,
+        }
+    }
+
+    /// Bytes that the writer may still write before it reaches what is read next; `None` where no
+    /// counter tells it.
+    #[must_use]
+    pub fn headroom_bytes(&self, device: &Device) -> Option<u64> {
+        let reach = device.registers()?.reach();
+        let limit = self.cursor().saturating_add(device.ring().bytes() - 32);
+        Some(limit.saturating_sub(reach.reserved))
+    }
+}

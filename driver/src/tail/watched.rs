@@ -1,0 +1,273 @@
+//! Tailing without counters: by the stamp in front of the next frame where an interrupt handler
+//! stamps, otherwise by its trailer alone, best effort.
+//!
+//! Where only bytes are there, time has to decide what is old: a frame that is not newer than the last
+//! one is a relic of an earlier lap, unless two chained successors appear behind it that agree with
+//! it on a new time: then the camera's clock was set back.
+
+use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, TRAILER_MARKER};
+
+use super::{StartAt, Step};
+use crate::device::Device;
+use crate::forensics::{Found, RingImage, Verdict};
+use crate::loss::{Loss, LossReason};
+use crate::ring::{FrameHeader, Timestamp, Trailer, padded, slot};
+use crate::validate::Candidate;
+
+/// Steps without a frame after which the whole ring is searched, in case the boundary that is watched is
+/// none. At 2 ms a step that is about once a second.
+const IDLE_STEPS: u32 = 512;
+
+/// Watches the place where the next frame has to appear.
+#[derive(Debug)]
+pub(super) struct Watched {
+    next: u64,
+    sequence: u64,
+    /// Whether frames are stamped; `None` until the first one is found.
+    stamped: Option<bool>,
+    last: Option<Last>,
+    stale: Option<Chain>,
+    /// Frames from before the clock was set back: newer by their time, but old.
+    relics: Vec<Located>,
+    period_us: Option<f64>,
+    idle_steps: u32,
+}
+
+/// The frame in front of `next`.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    start: u64,
+    header: FrameHeader,
+    trailer: Trailer,
+}
+
+/// Times of a frame and its two successors; `None` where there is no such frame.
+type Chain = [Option<Timestamp>; 3];
+
+impl Watched {
+    pub(super) fn attach(device: &Device, start: StartAt) -> Watched {
+        let mut watched = Watched {
+            next: 0,
+            sequence: 0,
+            stamped: None,
+            last: None,
+            stale: None,
+            relics: Vec::new(),
+            period_us: None,
+            idle_steps: 0,
+        };
+        let frames = locate(device);
+        match (start, frames.first(), frames.last()) {
+            (StartAt::Oldest, Some(oldest), _) => {
+                watched.next = oldest.start;
+                watched.stamped = Some(oldest.stamped);
+            }
+            (StartAt::Newest, _, Some(newest)) => watched.stand_behind(device, newest),
+            _ => {}
+        }
+        watched
+    }
+
+    pub(super) fn cursor(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn poll(&mut self, device: &Device) -> Step {
+        if let Some(trailer) = self.frame_at_next(device) {
+            return self.found(device, trailer);
+        }
+        self.idle_steps += 1;
+        if self.is_lapped(device) || self.idle_steps.is_multiple_of(IDLE_STEPS) {
+            return self.search(device);
+        }
+        Step::Idle
+    }
+
+    /// The trailer of a new frame at `next`.
+    fn frame_at_next(&mut self, device: &Device) -> Option<Trailer> {
+        let newest = self.last.map(|last| last.trailer.time);
+        let trailer = match self.stamped {
+            Some(false) => by_trailer(device, self.next, newest),
+            _ => by_header(device, self.next),
+        }?;
+        match newest {
+            Some(newest) if trailer.time <= newest => {
+                self.is_clock_set_back(device, trailer).then_some(trailer)
+            }
+            _ => Some(trailer),
+        }
+    }
+
+    /// Whether two successors that agree on the older time have appeared since it was first seen.
+    fn is_clock_set_back(&mut self, device: &Device, trailer: Trailer) -> bool {
+        let find = |start| match self.stamped {
+            Some(false) => by_trailer(device, start, None),
+            _ => by_header(device, start),
+        };
+        let second_start = self.next + slot(trailer.length);
+        let second = find(second_start);
+        let third = second.and_then(|second| find(second_start + slot(second.length)));
+        let chain = [Some(trailer.time), second.map(|t| t.time), third.map(|t| t.time)];
+        let rises = matches!(chain, [Some(a), Some(b), Some(c)] if a < b && b < c);
+        let before = *self.stale.get_or_insert(chain);
+        let set_back = rises && before != chain;
+        if set_back {
+            self.relics = locate(device);
+        }
+        set_back
+    }
+
+    fn found(&mut self, device: &Device, trailer: Trailer) -> Step {
+        let lapped = self.is_lapped(device);
+        let missed = match self.last {
+            Some(last) if lapped => self.estimate(last.trailer.time, trailer.time),
+            _ => 0,
+        };
+        if missed > 0 {
+            let last = self.last.take();
+            return self.lose(missed, LossReason::Overrun, last, Some(trailer.time));
+        }
+        let stamped = self.stamped.unwrap_or(true);
+        let start = self.next;
+        self.learn_period(trailer.time);
+        self.move_behind(device, start, trailer);
+        let sequence = self.sequence;
+        self.sequence += 1;
+        Step::Frame(Candidate { start, epoch: 0, sequence, trailer, stamped })
+    }
+
+    fn move_behind(&mut self, device: &Device, start: u64, trailer: Trailer) {
+        self.last = Some(Last { start, header: device.ring().header(start), trailer });
+        self.next = start + slot(trailer.length);
+        self.stale = None;
+        self.idle_steps = 0;
+    }
+
+    fn stand_behind(&mut self, device: &Device, found: &Located) {
+        self.stamped = Some(found.stamped);
+        self.move_behind(device, found.start, found.trailer);
+    }
+
+    /// Whether the frame in front of `next` is not there any more: the writer has been round.
+    fn is_lapped(&self, device: &Device) -> bool {
+        self.last.is_some_and(|last| {
+            let stamped = self.stamped.unwrap_or(true);
+            let end = last.start + padded(last.trailer.length);
+            device.ring().trailer(end) != last.trailer
+                || (stamped && device.ring().header(last.start) != last.header)
+        })
+    }
+
+    /// Looks for newer frames in the whole ring and goes on with them.
+    fn search(&mut self, device: &Device) -> Step {
+        let newest = self.last.map(|last| last.trailer.time);
+        let frames = locate(device);
+        self.relics.retain(|relic| frames.contains(relic));
+        let is_newer = |frame: &&Located| Some(frame.trailer.time) > newest;
+        let newer: Vec<&Located> =
+            frames.iter().filter(is_newer).filter(|frame| !self.relics.contains(frame)).collect();
+        // After a lap not the very oldest: the writer is about to come to it.
+        let index = if self.is_lapped(device) { newer.len() / 4 } else { 0 };
+        let Some(&goal) = newer.get(index) else { return Step::Idle };
+        let (before, after) = (self.last, goal.trailer.time);
+        let missed = before.map_or(0, |last| self.estimate(last.trailer.time, after));
+        let lap = device.ring().bytes();
+        self.next = self.next / lap * lap + goal.start;
+        if before.is_some_and(|last| self.next <= last.start) {
+            self.next += lap;
+        }
+        self.stamped = Some(goal.stamped);
+        self.last = None;
+        self.stale = None;
+        self.idle_steps = 0;
+        self.lose(missed, LossReason::Overrun, before, Some(after))
+    }
+
+    /// How many frames lie between two exposures.
+    fn estimate(&self, before: Timestamp, after: Timestamp) -> u64 {
+        let gap_us = after.micros().saturating_sub(before.micros()) as f64;
+        match self.period_us {
+            Some(period_us) => ((gap_us / period_us).round() as u64).saturating_sub(1),
+            None => 1,
+        }
+    }
+
+    fn learn_period(&mut self, time: Timestamp) {
+        let Some(last) = self.last.map(|last| last.trailer.time).filter(|&last| last < time) else {
+            return;
+        };
+        let gap_us = (time.micros() - last.micros()) as f64;
+        self.period_us =
+            Some(self.period_us.map_or(gap_us, |known| known + (gap_us - known) / 8.0));
+    }
+
+    fn lose(
+        &mut self,
+        count: u64,
+        reason: LossReason,
+        before: Option<Last>,
+        last: Option<Timestamp>,
+    ) -> Step {
+        if count == 0 {
+            return Step::Idle;
+        }
+        let sequence = self.sequence;
+        self.sequence += count;
+        let first = before.map(|before| before.trailer.time);
+        Step::Lost(Loss { reason, sequence, count, exact: false, first, last })
+    }
+}
+
+/// The trailer of the frame that the slot in front of `start` tells of.
+fn by_header(device: &Device, start: u64) -> Option<Trailer> {
+    let header = device.ring().header(start);
+    let length = header.length();
+    if !header.is_stamped() || length == 0 || slot(length) > device.max_slot_bytes() {
+        return None;
+    }
+    let trailer = device.ring().trailer(start + padded(length));
+    (trailer.is_plausible() && trailer.length == length).then_some(trailer)
+}
+
+/// The first trailer behind `start` that leads back to it and is newer than `newest`; if none is, the
+/// first that leads back to it.
+fn by_trailer(device: &Device, start: u64, newest: Option<Timestamp>) -> Option<Trailer> {
+    let chunk = CHUNK_BYTES as u64;
+    let ends = (1..=(device.max_slot_bytes() - GAP_BYTES as u64) / chunk).map(|n| n * chunk);
+    let mut leading_back = ends
+        .filter(|&end| device.ring().length_word(start + end).to_be_bytes()[0] == TRAILER_MARKER)
+        .map(|end| (end, device.ring().trailer(start + end)))
+        .filter(|(end, trailer)| trailer.is_plausible() && padded(trailer.length) == *end)
+        .map(|(_, trailer)| trailer);
+    let first = leading_back.next()?;
+    let is_newer = |trailer: &Trailer| newest.is_none_or(|newest| trailer.time > newest);
+    Some(first).filter(is_newer).or_else(|| leading_back.find(is_newer)).or(Some(first))
+}
+
+/// A frame that the search of the whole ring found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Located {
+    start: u64,
+    trailer: Trailer,
+    stamped: bool,
+}
+
+/// Whole frames in the ring, the oldest first. Where some are stamped, one that is not is none yet.
+fn locate(device: &Device) -> Vec<Located> {
+    let image = RingImage::new(device.ring().image()).expect("a device's ring has a lawful size");
+    let sound = image.frames().into_iter().filter(Found::is_sound);
+    let mut located: Vec<Located> = sound
+        .filter(|found| slot(found.length) <= device.max_slot_bytes())
+        .filter_map(|found| {
+            let trailer =
+                Trailer { time: found.time?, length: found.length, marker: TRAILER_MARKER };
+            let stamped = found.verdict == Verdict::Whole;
+            Some(Located { start: found.start, trailer, stamped })
+        })
+        .collect();
+    if located.iter().any(|frame| frame.stamped) {
+        located.retain(|frame| frame.stamped);
+    }
+    located.sort_by_key(|frame| frame.trailer.time);
+    located
+}

@@ -1,0 +1,192 @@
+//! The law of validity: which bytes of a ring are a frame.
+//!
+//! A frame is handed on only if all of this holds, in this order:
+//!
+//! 1. *Start and end.* Its start S is known (the end of the frame before), and the trailer stands
+//!    where `padded(len)` says: marker FF, a length of at least 1 that fits the largest slot,
+//!    microseconds below 1,000,000. The type says so: this makes a [`Candidate`].
+//! 2. *Copy*, once, into memory of our own; in the same pass no FF FF in the payload; every pad byte
+//!    zero.
+//! 3. *Afterwards* the trailer reads the same, and on a stamped ring the slot in front still has the
+//!    signature FF FF and the trailer's length.
+//! 4. *Then*: the device is in the same epoch, and `reserved <= S - 32 + ring`: the writer had not
+//!    come back to the slot when the copy was done. This makes a [`crate::frame::Frame`].
+//!
+//! Why after the copy: the FPGA writes upwards, so it destroys the slot in front of a frame before
+//! the payload behind it. A slot that is whole *after* the copy proves that the payload was whole
+//! during it; a slot that was whole before proves nothing about what was copied later.
+//!
+//! Why point 4: a slot that is skipped rather than zeroed keeps its old signature while the payload
+//! behind it is overwritten, and a new frame that starts at exactly the same S makes a new one.
+//! The counter closes both.
+//!
+//! Assumed of every writer: bytes in address order, the gap zeroed (if it is) before the payload
+//! behind it, payload visible before the trailer, the signature stamped last, no slot larger than
+//! the device's `max_slot`. Where there is no register page, point 4 cannot be checked and is not
+//! promised.
+
+use std::sync::atomic::{Ordering, fence};
+
+use circbuf_abi::ring::{TRAILER_BYTES, ZEROS_MAX, ZEROS_MIN};
+
+use crate::device::Device;
+use crate::loss::LossReason;
+use crate::record::{PAYLOAD_OFFSET, RECORD_HEADER_BYTES};
+use crate::ring::{FrameHeader, Trailer, padded, slot};
+use crate::slab::Slab;
+
+/// A frame that was found but not copied: parsed, not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Cursor of the payload's first byte.
+    pub start: u64,
+    /// Number of resets of the device before.
+    pub epoch: u64,
+    /// The frame's number.
+    pub sequence: u64,
+    /// The trailer as it was found.
+    pub trailer: Trailer,
+    /// Whether the slot in front has to be stamped.
+    pub stamped: bool,
+}
+
+impl Candidate {
+    /// Cursor of the next frame's start.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.start + slot(self.trailer.length)
+    }
+
+    fn end(&self) -> u64 {
+        self.start + padded(self.trailer.length)
+    }
+}
+
+/// Why a candidate was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Point 2: FF FF in the payload.
+    Pair,
+    /// Point 2: a byte between payload and trailer is not zero.
+    Padding,
+    /// Point 3: the trailer has changed, or the copy holds another one.
+    Trailer,
+    /// Point 3: no signature, or a length that is not the trailer's.
+    Header,
+    /// Point 4: the writer had come back to the slot in front.
+    Overtaken {
+        /// How far, in bytes; 0 if the device was reset.
+        by_bytes: u64,
+    },
+}
+
+/// A refused candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The first point that did not hold.
+    pub refusal: Refusal,
+    /// Torn if the writer was, or may have been, at it; corrupt if these bytes were there all the time.
+    pub reason: LossReason,
+}
+
+/// Copies a candidate into `slab`, at the place it has in a record, and checks points 2 to 4.
+///
+/// The header in the slab is the one from the ring; where the ring has none it is made from the
+/// device's geometry.
+///
+/// # Errors
+/// With the first point that did not hold. The slab's content is worthless then.
+///
+/// # Panics
+/// If the slab is too small for the frame.
+pub fn copy_and_check(
+    device: &Device,
+    candidate: &Candidate,
+    slab: &mut Slab,
+) -> Result<(), Refused> {
+    let header = device.ring().header(candidate.start);
+    let length = candidate.trailer.length;
+    let body = &mut slab[PAYLOAD_OFFSET..][..padded(length) as usize];
+    let scan = device.ring().copy_frame(candidate.start, length, body);
+    let content = match scan.has_pair() {
+        true => Err(Refusal::Pair),
+        false => check_padding(body, candidate),
+    };
+    let kept = still_stands(device, candidate, &header);
+    let reach = not_overtaken(device, candidate);
+    if let Err(refusal) = content.and(kept).and(reach) {
+        return Err(Refused { refusal, reason: reason(device, refusal, kept, reach) });
+    }
+    let header = match candidate.stamped {
+        true => header,
+        false => synthesised(device, length),
+    };
+    slab[RECORD_HEADER_BYTES..PAYLOAD_OFFSET].copy_from_slice(&header.0);
+    Ok(())
+}
+
+/// Point 2, the part behind the payload.
+fn check_padding(body: &[u8], candidate: &Candidate) -> Result<(), Refusal> {
+    let (front, trailer) = body.split_at(body.len() - TRAILER_BYTES);
+    let zeros = &front[candidate.trailer.length as usize..];
+    debug_assert!((ZEROS_MIN..=ZEROS_MAX).contains(&zeros.len()));
+    if zeros.iter().any(|&byte| byte != 0) {
+        return Err(Refusal::Padding);
+    }
+    let mut chunk = [0; 32];
+    chunk[32 - TRAILER_BYTES..].copy_from_slice(trailer);
+    match Trailer::parse(&chunk) == candidate.trailer {
+        true => Ok(()),
+        false => Err(Refusal::Trailer),
+    }
+}
+
+/// Point 3.
+fn still_stands(device: &Device, candidate: &Candidate, seen: &FrameHeader) -> Result<(), Refusal> {
+    // Keeps the loads of the copy above the loads below.
+    fence(Ordering::Acquire);
+    let ring = device.ring();
+    if ring.trailer(candidate.end()) != candidate.trailer {
+        return Err(Refusal::Trailer);
+    }
+    let header = ring.header(candidate.start);
+    let lawful = header.is_stamped() && header.length() == candidate.trailer.length;
+    match !candidate.stamped || (lawful && header == *seen) {
+        true => Ok(()),
+        false => Err(Refusal::Header),
+    }
+}
+
+/// Point 4.
+fn not_overtaken(device: &Device, candidate: &Candidate) -> Result<(), Refusal> {
+    let Some(registers) = device.registers() else { return Ok(()) };
+    let reach = registers.reach();
+    // S - 32 + ring, written so that the first frame of an epoch does not wrap.
+    let limit = candidate.start.saturating_add(device.ring().bytes() - 32);
+    if reach.epoch != candidate.epoch {
+        return Err(Refusal::Overtaken { by_bytes: 0 });
+    }
+    match reach.reserved <= limit {
+        true => Ok(()),
+        false => Err(Refusal::Overtaken { by_bytes: reach.reserved - limit }),
+    }
+}
+
+fn reason(
+    device: &Device,
+    refusal: Refusal,
+    kept: Result<(), Refusal>,
+    reach: Result<(), Refusal>,
+) -> LossReason {
+    match (device.registers(), refusal) {
+        // The counters tell whether the writer was there: if not, the bytes never were a frame.
+        (Some(_), _) if reach.is_ok() => LossReason::Corrupt,
+        (None, Refusal::Pair | Refusal::Padding) if kept.is_ok() => LossReason::Corrupt,
+        _ => LossReason::Torn,
+    }
+}
+
+fn synthesised(device: &Device, length: u32) -> FrameHeader {
+    let geometry = device.registers().map(|registers| registers.geometry()).unwrap_or_default();
+    FrameHeader::synthesise(geometry, length)
+}
