@@ -185,7 +185,7 @@ mod tests {
     use crate::model::Picture;
     use crate::rebuild;
 
-    fn find<'a>(file: &'a [u8], kind: u8, id: u8) -> &'a [u8] {
+    fn find(file: &[u8], kind: u8, id: u8) -> &[u8] {
         let mut at = 2;
         loop {
             let bytes = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));

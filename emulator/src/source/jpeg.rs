@@ -1,15 +1,15 @@
 //! JPEG files: taken as they are where the frame header can express them, else compressed anew.
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
+use circbuf_abi::ring::PAYLOAD_BYTES_MAX;
 use jpeg_encoder::{ImageBuffer, JpegColorType, rgb_to_ycbcr};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::spec::Files;
+use super::spec::{Files, read_file};
 use super::{FileSize, JpegMode, PictureSet, SourceError, SourceOptions, refused};
 use crate::encode::{Encoder, Scan};
 use crate::jpeg_file::{JpegFile, Obstacle};
@@ -24,15 +24,14 @@ pub(super) fn read_set(files: &Files, options: &SourceOptions) -> Result<Picture
     let mut encoder = Encoder::new(options.quality);
     let mut encoded = BTreeMap::new();
     for path in &files.paths {
-        let read = |error| SourceError::Read { path: path.clone(), error };
-        let bytes = fs::read(path).map_err(read)?;
+        let bytes = read_file(path, PAYLOAD_BYTES_MAX.into())?;
         if let Some(obstacle) = push(&mut set, path, &bytes, (options.jpeg, &mut encoder))? {
             *encoded.entry(obstacle).or_insert(0) += 1;
         }
     }
     note_encoded(&mut set, &encoded, options.quality);
     if files.ignored > 0 {
-        set.note(format!("{} files that are no JPEGs are ignored", files.ignored));
+        set.note(format!("other files in the folder, ignored: {}", files.ignored));
     }
     set.note_differences();
     Ok(set)
@@ -57,7 +56,7 @@ fn push(
     };
     if mode == JpegMode::Verbatim {
         let reason =
-            format!("{obstacle}, which a frame header cannot express; let it be re-encoded");
+            format!("{obstacle}, which a frame header cannot express; --jpeg auto re-encodes it");
         return Err(refused(path, reason));
     }
     let pixels = decode(&file, bytes).map_err(|reason| refused(path, reason))?;

@@ -1,13 +1,14 @@
 //! Two-dimensional arrays as numpy stores them, scaled to 8 bits of gray.
-use std::fs;
 use std::path::Path;
 
 use jpeg_encoder::{ImageBuffer, JpegColorType};
 
-use super::spec::Files;
+use super::spec::{Files, read_file};
 use super::{FileSize, PictureSet, SourceError, SourceOptions, refused};
 use crate::encode::Encoder;
 
+/// A file is read as a whole.
+const FILE_BYTES_MAX: u64 = 1 << 28;
 const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Type of an element; two bytes are little endian.
@@ -53,7 +54,7 @@ pub(super) fn read_set(files: &Files, options: &SourceOptions) -> Result<Picture
     }
     set.note(format!("values from {} to {} become 8 bits of gray", window.low, window.high));
     if files.ignored > 0 {
-        set.note(format!("{} files that are no npy files are ignored", files.ignored));
+        set.note(format!("other files in the folder, ignored: {}", files.ignored));
     }
     Ok(set)
 }
@@ -79,7 +80,7 @@ fn with_array<R>(
     path: &Path,
     then: impl FnOnce(Array<'_>) -> Result<R, SourceError>,
 ) -> Result<R, SourceError> {
-    let bytes = fs::read(path).map_err(|error| SourceError::Read { path: path.into(), error })?;
+    let bytes = read_file(path, FILE_BYTES_MAX)?;
     then(parse(&bytes).map_err(|reason| refused(path, reason))?)
 }
 

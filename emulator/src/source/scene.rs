@@ -30,9 +30,9 @@ const BARS: [[u8; 3]; 8] = [
     [22, 212, 114],
     [0, 128, 128],
 ];
-/// Lines of text, and the longest one.
+/// Lines of text, and room for the longest one, `TIME 4294967295.999999`.
 const TEXT_LINES: usize = 2;
-const TEXT_COLUMNS: usize = 20;
+const TEXT_COLUMNS: usize = 22;
 /// From a line of text to the next, in rows of a glyph.
 const TEXT_ADVANCE: usize = GLYPH_HEIGHT + 2;
 
@@ -249,5 +249,64 @@ impl ImageBuffer for &View<'_> {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framecode::CodeKind;
+    use crate::model::FrameTime;
+
+    fn caption(width: u16, height: u16) -> Caption {
+        let code = BlockCode::new(1, FrameTime::default(), CodeKind::Frame, width, height);
+        Caption { code, text: ["7".into(), "TIME 4294967295.999999".into()] }
+    }
+
+    fn luma(view: &View<'_>, y: usize) -> Vec<u8> {
+        let mut line = vec![0; view.scene.width.into()];
+        view.draw_luma(y, &mut line);
+        line
+    }
+
+    #[test]
+    fn text_stands_below_the_code() {
+        let scene = Scene::new((640, 480), false, 1);
+        let view = scene.view(0, caption(640, 480));
+        // Dots of 2 pixels, the first row and the first column of them free.
+        for (row, dots) in ["     ", "#####", "    #", "   # "].iter().enumerate() {
+            let line = luma(&view, 144 + 2 * row);
+            assert!(line[..264] == luma(&view, 145 + 2 * row)[..264]);
+            let drawn = line[2..12].chunks(2).map(|dot| {
+                assert!(dot == [BLACK; 2] || dot == [WHITE; 2]);
+                if dot[0] == WHITE { '#' } else { ' ' }
+            });
+            assert!(drawn.eq(dots.chars()), "row {row}");
+        }
+    }
+
+    #[test]
+    fn every_line_can_be_drawn_in_every_size_at_every_turn() {
+        for (width, height) in [(144, 72), (145, 90), (2000, 72), (144, 2000), (700, 481)] {
+            let scene = Scene::new((width, height), false, 1);
+            for turn in (0..=u16::MAX).step_by(997) {
+                let view = &scene.view(turn, caption(width, height));
+                let mut buffers = Default::default();
+                (0..height).for_each(|y| view.fill_buffers(y, &mut buffers));
+                let pixels = usize::from(width) * usize::from(height);
+                assert_eq!(buffers.map(|buffer| buffer.len()), [pixels, pixels, pixels, 0]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_turn_ends_where_it_began() {
+        let scene = Scene::new((320, 240), false, 1);
+        let line = |turn| luma(&scene.view(turn, caption(320, 240)), 130);
+        let off = |one: Vec<u8>, other: Vec<u8>| {
+            one.iter().zip(other).filter(|(one, other)| one.abs_diff(*other) > 1).count()
+        };
+        assert!(off(line(u16::MAX), line(0)) < off(line(0x8000), line(0)));
+        assert_ne!(line(100), line(400));
     }
 }

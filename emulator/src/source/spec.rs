@@ -187,6 +187,16 @@ fn found(kind: Kind, files: Files) -> Found {
     }
 }
 
+/// The contents of a file, which has at most `bytes_max`.
+pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SourceError> {
+    let read = |error| SourceError::Read { path: path.into(), error };
+    let bytes = fs::metadata(path).map_err(read)?.len();
+    if bytes > bytes_max {
+        return Err(refused(path, format!("{bytes} bytes; {bytes_max} is the limit")));
+    }
+    fs::read(path).map_err(read)
+}
+
 fn kind_by_name(path: &Path) -> Option<Kind> {
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
     match extension.as_str() {

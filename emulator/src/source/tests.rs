@@ -95,7 +95,7 @@ fn jpegs_go_round_in_order_of_their_names_byte_for_byte() {
         source.notes(),
         [
             "1 of 2 JPEGs re-encoded at quality 80: colour sampled otherwise than 4:2:0 (1)",
-            "1 files that are no JPEGs are ignored",
+            "other files in the folder, ignored: 1",
             "1 of 2 pictures are of another quality or colour than the first; a bare ring tells that \
          of the first only",
         ]
@@ -160,6 +160,17 @@ fn what_is_missing_or_empty_or_no_picture_is_told() {
 }
 
 #[test]
+fn a_file_too_large_is_refused_before_it_is_read() {
+    let folder = TempDir::new().unwrap();
+    for (name, bytes) in [("a.jpg", 1 << 24), ("b.npy", (1 << 28) + 1)] {
+        let path = write(&folder, name, "");
+        fs::File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap();
+        let error = open(&SourceSpec::Path(path)).unwrap_err();
+        assert!(error.ends_with(&format!("{bytes} bytes; {} is the limit", bytes - 1)), "{error}");
+    }
+}
+
+#[test]
 fn a_folder_of_two_kinds_is_refused_unless_one_is_named() {
     let folder = TempDir::new().unwrap();
     write(&folder, "a.jpg", jpeg(64, 48, SamplingFactor::F_2_2));
@@ -168,7 +179,7 @@ fn a_folder_of_two_kinds_is_refused_unless_one_is_named() {
     assert!(error.contains("a.jpg") && error.contains("b.npy"), "{error}");
     let source = open(&SourceSpec::Npy(folder.path().into())).unwrap();
     assert_eq!(source.geometry().color_mode, 14);
-    assert_eq!(source.notes()[1], "1 files that are no npy files are ignored");
+    assert_eq!(source.notes()[1], "other files in the folder, ignored: 1");
 }
 
 #[test]
