@@ -51,7 +51,8 @@ impl Pace {
     }
 }
 
-/// The schedule of a running camera: frame k is exposed at k / fps.
+/// The schedule of a running camera: frame k is exposed at k / fps. It begins when the first
+/// picture is compressed, which has no frame before it whose time it could be made in.
 ///
 /// A camera that is late makes up for at most one frame period. What is beyond it moves the
 /// schedule: a sensor does not expose a second time what was missed, and after a long stop the
@@ -61,6 +62,7 @@ pub(crate) struct Schedule {
     period_ns: Option<f64>,
     bus_bytes_per_s: Option<NonZeroU64>,
     frames: u64,
+    start_ns: u64,
     moved_ns: u64,
     bus_free_ns: u64,
     late_frames: u64,
@@ -73,6 +75,7 @@ impl Schedule {
             period_ns: pace.fps.map(|fps| 1e9 / fps),
             bus_bytes_per_s: pace.bus_bytes_per_s,
             frames: 0,
+            start_ns: 0,
             moved_ns: 0,
             bus_free_ns: 0,
             late_frames: 0,
@@ -119,6 +122,11 @@ impl Schedule {
         self.period_ns.is_none() && self.bus_bytes_per_s.is_none()
     }
 
+    /// When the first frame was ready.
+    pub(crate) fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
     /// Number of frames that began later than half a period after their time.
     pub(crate) fn late_frames(&self) -> u64 {
         self.late_frames
@@ -130,11 +138,17 @@ impl Schedule {
     }
 
     fn due_ns(&self, period_ns: f64) -> u64 {
-        ((self.frames as f64 * period_ns).round() as u64).saturating_add(self.moved_ns)
+        ((self.frames as f64 * period_ns).round() as u64)
+            .saturating_add(self.start_ns)
+            .saturating_add(self.moved_ns)
     }
 
     fn count_slip(&mut self, now_ns: u64, period_ns: f64) -> Option<Duration> {
         let slip_ns = now_ns.saturating_sub(self.due_ns(period_ns));
+        if self.frames == 0 {
+            self.start_ns = slip_ns;
+            return None;
+        }
         self.slip_ns_max = self.slip_ns_max.max(slip_ns.saturating_add(self.moved_ns));
         if !is_late(slip_ns, period_ns) {
             return None;
@@ -189,6 +203,14 @@ mod tests {
         assert_eq!(schedule.exposure_ns(1002 * MS), 1100 * MS);
         assert_eq!(schedule.late_frames(), 1);
         assert_eq!(schedule.slip_max(), Duration::from_millis(900));
+    }
+
+    #[test]
+    fn the_schedule_begins_with_the_first_picture() {
+        let mut schedule = ten_per_second();
+        assert_eq!(schedule.begin(0, 300 * MS), None);
+        assert_eq!(schedule.exposure_ns(301 * MS), 400 * MS);
+        assert_eq!((schedule.late_frames(), schedule.slip_max()), (0, Duration::ZERO));
     }
 
     #[test]
