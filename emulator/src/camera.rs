@@ -55,7 +55,7 @@ impl Options {
 pub struct Limit {
     /// After so many frames.
     pub frames: Option<u64>,
-    /// No frame is exposed so long after the start, or later.
+    /// No frame is exposed so long after the first one, or later.
     pub time: Option<Duration>,
 }
 
@@ -171,7 +171,7 @@ impl Camera {
     ) -> Result<Option<EndedBy>, CameraError> {
         let number = self.channel.frames();
         let exposure = self.channel.expose(clock);
-        if let Some(ended_by) = self.limit.reached(number, exposure.at_ns, stop) {
+        if let Some(ended_by) = self.limit.reached(number, self.channel.run_time(exposure), stop) {
             return Ok(Some(ended_by));
         }
         let source_error = |source| CameraError::Source { number, source };
@@ -179,25 +179,23 @@ impl Camera {
             return Ok(Some(EndedBy::Source));
         };
         clock.sleep_until(exposure.at_ns, stop);
-        self.channel.wait_for_credit(&picture, stop);
+        let frame_error = |source| CameraError::Frame { number, source };
+        self.channel.wait_for_credit(&picture, stop).map_err(frame_error)?;
         if stop.load(Ordering::Relaxed) {
             return Ok(Some(EndedBy::Stop));
         }
-        self.channel
-            .emit(&picture, exposure, clock, stop)
-            .map_err(|source| CameraError::Frame { number, source })?;
+        self.channel.emit(&picture, exposure, clock, stop).map_err(frame_error)?;
         Ok(None)
     }
 }
 
 impl Limit {
-    fn reached(&self, frames: u64, exposed_ns: u64, stop: &AtomicBool) -> Option<EndedBy> {
-        let exposed = Duration::from_nanos(exposed_ns);
+    fn reached(&self, frames: u64, run_time: Duration, stop: &AtomicBool) -> Option<EndedBy> {
         if stop.load(Ordering::Relaxed) {
             Some(EndedBy::Stop)
         } else if self.frames.is_some_and(|limit| frames >= limit) {
             Some(EndedBy::Frames)
-        } else if self.time.is_some_and(|limit| exposed >= limit) {
+        } else if self.time.is_some_and(|limit| run_time >= limit) {
             Some(EndedBy::Time)
         } else {
             None

@@ -6,7 +6,7 @@ use std::time::Duration;
 use circbuf_abi::ring::GAP_BYTES;
 
 use crate::clock::RunningClock;
-use crate::fpga::{Fpga, FrameError, Progress, slot_bytes};
+use crate::fpga::{Fpga, FrameError, Progress};
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::model::{FrameTime, Picture};
 use crate::pace::{Pace, Schedule};
@@ -84,15 +84,24 @@ impl Channel {
         Exposure { at_ns, time: clock.frame_time(at_ns).strictly_after(self.last_time) }
     }
 
+    /// How long the camera will have run at the time of this exposure.
+    pub(crate) fn run_time(&self, exposure: Exposure) -> Duration {
+        Duration::from_nanos(exposure.at_ns.saturating_sub(self.schedule.start_ns()))
+    }
+
     /// Waits until the driver has released the whole slot of the next frame, or until `stop`. It
     /// waits in front of the frame and not in the middle, so that a stop leaves whole frames.
-    pub(crate) fn wait_for_credit(&self, picture: &Picture<'_>, stop: &AtomicBool) {
-        let Some(credit) = &self.credit else { return };
+    pub(crate) fn wait_for_credit(
+        &self,
+        picture: &Picture<'_>,
+        stop: &AtomicBool,
+    ) -> Result<(), FrameError> {
+        let Some(credit) = &self.credit else { return Ok(()) };
         let ring_bytes = self.ring().ring_bytes();
-        let length = u32::try_from(picture.payload.len()).unwrap_or(u32::MAX);
+        let (_, slot_bytes) = self.fpga.measure(picture.payload)?;
         // The header slot in front of what is released belongs to the driver's next frame.
         let needed =
-            (self.fpga.cursor() + slot_bytes(length) + GAP_BYTES as u64).saturating_sub(ring_bytes);
+            (self.fpga.cursor() + slot_bytes + GAP_BYTES as u64).saturating_sub(ring_bytes);
         let mut looks = 0;
         while credit.load(Ordering::Acquire) < needed && !stop.load(Ordering::Relaxed) {
             if looks < CREDIT_LOOKS {
@@ -102,6 +111,7 @@ impl Channel {
                 std::thread::sleep(CREDIT_SLEEP);
             }
         }
+        Ok(())
     }
 
     /// Writes a frame. A stop makes it hurry, but leaves it whole.

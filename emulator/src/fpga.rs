@@ -141,16 +141,7 @@ impl Fpga {
     /// If the frame before is not whole.
     pub fn begin(&mut self, picture: &Picture<'_>, time: FrameTime) -> Result<(), FrameError> {
         assert!(self.current.is_none(), "the frame before is not whole");
-        let length = picture.payload.len();
-        let payload_bytes = u32::try_from(length)
-            .ok()
-            .filter(|bytes| (1..=PAYLOAD_BYTES_MAX).contains(bytes))
-            .ok_or(FrameError::Length { payload_bytes: length })?;
-        let slot_bytes = slot_bytes(payload_bytes);
-        if slot_bytes > self.max_slot_bytes {
-            let max_slot_bytes = self.max_slot_bytes;
-            return Err(FrameError::Slot { payload_bytes: length, slot_bytes, max_slot_bytes });
-        }
+        let (payload_bytes, slot_bytes) = self.measure(picture.payload)?;
         self.registers.set_state(STATE_RUNNING);
         self.current = Some(Current {
             geometry: picture.geometry(),
@@ -189,6 +180,20 @@ impl Fpga {
         self.registers.publish_written(until);
         self.current = Some(frame);
         Progress::Writing
+    }
+
+    /// The length of `payload` and of the slot that it takes, if it can be written.
+    pub(crate) fn measure(&self, payload: &[u8]) -> Result<(u32, u64), FrameError> {
+        let length = u32::try_from(payload.len())
+            .ok()
+            .filter(|bytes| (1..=PAYLOAD_BYTES_MAX).contains(bytes))
+            .ok_or(FrameError::Length { payload_bytes: payload.len() })?;
+        let (slot_bytes, max_slot_bytes) = (slot_bytes(length), self.max_slot_bytes);
+        if slot_bytes > max_slot_bytes {
+            let payload_bytes = payload.len();
+            return Err(FrameError::Slot { payload_bytes, slot_bytes, max_slot_bytes });
+        }
+        Ok((length, slot_bytes))
     }
 
     /// Resets the FPGA: an unfinished frame is abandoned, the next one starts at the beginning of

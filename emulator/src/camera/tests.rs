@@ -101,9 +101,9 @@ fn a_thread_is_stopped_and_leaves_whole_frames() {
     let emitted = camera.emitted();
     let thread = camera.spawn().unwrap();
     while emitted.frames() < 10 {
+        assert!(!thread.is_finished());
         std::thread::yield_now();
     }
-    assert!(!thread.is_finished());
     thread.stop();
     let report = thread.join().unwrap();
     assert_eq!(report.ended_by, EndedBy::Stop);
@@ -116,7 +116,11 @@ fn a_thread_is_stopped_and_leaves_whole_frames() {
 
 /// Reads frame after frame through descriptors of its own, as a driver would, and releases each
 /// behind it. Returns start and CRC-32C of every frame.
-fn follow(ring: &File, registers: &File, credit: &AtomicU64) -> Vec<(u64, u32)> {
+fn follow(
+    (ring, registers): &(File, File),
+    credit: &AtomicU64,
+    camera: &CameraThread,
+) -> Vec<(u64, u32)> {
     let counter = |field: usize| {
         let mut bytes = [0; 8];
         registers.read_exact_at(&mut bytes, field as u64).unwrap();
@@ -124,7 +128,7 @@ fn follow(ring: &File, registers: &File, credit: &AtomicU64) -> Vec<(u64, u32)> 
     };
     let (mut frames, mut start) = (Vec::new(), 0);
     loop {
-        let ended = counter(reg::STATE) as u32 == reg::STATE_ENDED;
+        let ended = camera.is_finished();
         if counter(reg::COMPLETE) > start {
             let lap = read(ring, 65536).repeat(2);
             let slot = &lap[((start + 65536 - 32) % 65536) as usize..][..65536];
@@ -145,11 +149,11 @@ fn follow(ring: &File, registers: &File, credit: &AtomicU64) -> Vec<(u64, u32)> 
 #[test]
 fn a_driver_of_a_lossless_camera_sees_every_frame() {
     let ring = RingFile::memfd(65536).unwrap();
-    let (bytes, registers) = (owned(ring.ring_fd()), owned(ring.registers_fd()));
+    let files = (owned(ring.ring_fd()), owned(ring.registers_fd()));
     let credit = Arc::new(AtomicU64::new(0));
     let options = Options { credit: Some(Arc::clone(&credit)), ..quick(frames(500)) };
     let thread = Camera::new(ring, noise(1, 16_000), options).unwrap().spawn().unwrap();
-    let seen = follow(&bytes, &registers, &credit);
+    let seen = follow(&files, &credit, &thread);
     let report = thread.join().unwrap();
     let truth: Vec<_> = report.ledger.iter().map(|entry| (entry.start, entry.crc32c)).collect();
     assert_eq!(truth.len(), 500);
@@ -166,6 +170,7 @@ fn a_lossless_camera_that_nobody_reads_can_be_stopped() {
     let thread = camera.spawn().unwrap();
     // Slots of 1056 bytes.
     while emitted.frames() < 62 {
+        assert!(!thread.is_finished());
         std::thread::yield_now();
     }
     thread.stop();

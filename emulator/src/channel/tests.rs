@@ -119,7 +119,7 @@ fn a_lossless_camera_waits_for_the_slot_and_the_header_in_front() {
     let mut clock = Clock::Virtual.start();
     let payload = [1; 912];
     for _ in 0..4 {
-        channel.wait_for_credit(&picture(&payload), &GO);
+        channel.wait_for_credit(&picture(&payload), &GO).unwrap();
         emit(&mut channel, &mut clock, &payload);
     }
     assert_eq!(channel.fpga.cursor(), 4 * 960);
@@ -139,11 +139,13 @@ fn a_lossless_camera_waits_for_the_slot_and_the_header_in_front() {
     };
     assert!(blocked(&channel, 177), "a slot of 256 bytes would take the header slot");
     // A slot of 224 bytes returns at once, without a stop.
-    channel.wait_for_credit(&picture(&payload[..176]), &GO);
+    channel.wait_for_credit(&picture(&payload[..176]), &GO).unwrap();
     credit.store(735, Ordering::Release);
     assert!(blocked(&channel, 912));
     credit.store(736, Ordering::Release);
-    channel.wait_for_credit(&picture(&payload), &GO);
+    channel.wait_for_credit(&picture(&payload), &GO).unwrap();
+    // No driver could ever release enough for this one.
+    channel.wait_for_credit(&picture(&[1; 4096]), &GO).unwrap_err();
 }
 
 #[test]
