@@ -59,8 +59,8 @@ impl PictureSet {
         let others = self.pictures.iter().filter(|kept| Some(kind(kept)) != first).count();
         if others > 0 {
             self.note(format!(
-                "{others} of {} pictures are of another quality or colour than the first; a bare \
-                 ring tells that of the first only",
+                "{others} of {} pictures differ from the first in quality or colour, and a bare \
+                 ring tells only that of the first",
                 self.len()
             ));
         }

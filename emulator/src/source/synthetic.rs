@@ -14,9 +14,9 @@ use crate::model::{FrameTime, Geometry, Picture};
 /// Frames of a full turn of the scene where it is drawn on the fly.
 const TURN_FRAMES: u64 = 256;
 /// Pixels a second that are drawn and compressed on the fly at most. One core of a 2-core x86-64
-/// virtual machine does 97 million (2048x1536 at quality 80, release build), and the driver and
-/// its processors want some of it, too. Whoever asks for more gets a cycle, whatever the machine
-/// and its load, so that it can be told beforehand.
+/// virtual machine does 95 to 140 million (2048x1536 at quality 80, release build), and the driver
+/// and its processors want some of it, too. Whoever asks for more gets a cycle, whatever the
+/// machine and its load, so that it can be told beforehand.
 const PIXELS_PER_S_MAX: f64 = 64e6;
 /// Pictures of a cycle that nobody has asked for, if they fit into [`CYCLE_BYTES`].
 const CYCLE_PICTURES: u32 = 25;
@@ -165,13 +165,13 @@ fn turn_of(number: u64, frames: u64) -> u16 {
 fn check_size(width: u16, height: u16) -> Result<(), SourceError> {
     if usize::from(width) < WIDTH_MIN || usize::from(height) < HEIGHT_MIN {
         return Err(SourceError::Options(format!(
-            "a picture of {width}x{height} has no room for its block code; {WIDTH_MIN}x{HEIGHT_MIN} \
-             is the smallest"
+            "{width}x{height} pixels have no room for the block code; the smallest picture is \
+             {WIDTH_MIN}x{HEIGHT_MIN}"
         )));
     }
     if u64::from(width) * u64::from(height) > PIXELS_MAX {
         return Err(SourceError::Options(format!(
-            "a picture of {width}x{height} may not fit into a frame; it can have {PIXELS_MAX} pixels"
+            "{width}x{height} pixels may not fit into a frame; {PIXELS_MAX} is the limit"
         )));
     }
     Ok(())

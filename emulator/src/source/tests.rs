@@ -96,8 +96,8 @@ fn jpegs_go_round_in_order_of_their_names_byte_for_byte() {
         [
             "1 of 2 JPEGs re-encoded at quality 80: colour sampled otherwise than 4:2:0 (1)",
             "other files in the folder, ignored: 1",
-            "1 of 2 pictures are of another quality or colour than the first; a bare ring tells that \
-         of the first only",
+            "1 of 2 pictures differ from the first in quality or colour, and a bare ring tells \
+             only that of the first",
         ]
     );
     let verbatim = payload(&mut source, 1);

@@ -113,7 +113,8 @@ proptest! {
         let cut = bytes.index(file.len());
         prop_assert!(parse(&file[..cut]).is_err());
         if let Ok(array) = parse(&file) {
-            prop_assert_eq!(array.lines().flatten().count() * array.element.bytes(), array.bytes.len());
+            let values = array.lines().flatten().count();
+            prop_assert_eq!(values * array.element.bytes(), array.bytes.len());
         }
     }
 }
