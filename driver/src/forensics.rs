@@ -163,6 +163,12 @@ impl RingImage {
         self.bytes.len() as u64
     }
 
+    /// All of the ring.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The chunk at a multiple of 32, which may lie behind the ring's end and is then found at its
     /// beginning.
     ///

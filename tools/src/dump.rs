@@ -1,0 +1,219 @@
+//! The hex dump of a ring, as `test_mmap` printed it on the camera, and what forensics say about
+//! the frames in it.
+
+mod listing;
+mod report;
+mod segment;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use circbuf_driver::forensics::{Found, RingImage};
+use clap::Args;
+
+use crate::ring_file::{ReadError, RingCopy};
+use crate::save::{self, SaveError};
+use crate::stdout;
+use listing::Listing;
+use segment::Segment;
+
+/// Dump the frames of a ring: hex words by word address, {first word}, <length word>, [next start].
+#[derive(Debug, Clone, Default, Args)]
+pub struct DumpArgs {
+    /// Ring file (live ones too), camera node, or archive segment (.cbs)
+    pub ring: PathBuf,
+    /// Name the fields of headers and trailers beside the rows
+    #[arg(long, conflicts_with_all = ["json", "check"])]
+    pub annotate: bool,
+    /// Print one JSON object instead of hex, with every frame found and what became of it
+    #[arg(long)]
+    pub json: bool,
+    /// Tell which frames are whole, torn or stale, and exit with 4 if bytes contradict each other in
+    /// a way that no overwriting explains
+    #[arg(long)]
+    pub check: bool,
+    /// Only the frame with this number, counted from 0 in the order of the ring
+    #[arg(long, value_name = "N")]
+    pub frame: Option<usize>,
+    /// Save an image of the ring to this new file (and its register page beside it) instead of dumping it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["annotate", "json", "check", "frame"])]
+    pub save: Option<PathBuf>,
+}
+
+/// How a dump ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was printed, and nothing contradicts anything, or was not asked about it.
+    Sound,
+    /// `--check` found bytes that no overwriting explains.
+    Corrupt,
+}
+
+impl Outcome {
+    /// The program's exit code.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Outcome::Sound => 0,
+            Outcome::Corrupt => 4,
+        }
+    }
+}
+
+/// Why there is no dump.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// The ring cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The image cannot be saved.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    /// There is nothing to print.
+    #[error("{path}: no whole frame in {bytes} bytes; {why}", path = path.display())]
+    NoFrame {
+        /// What was read.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// What is there instead.
+        why: &'static str,
+    },
+    /// The number that was asked for is too high.
+    #[error("{path}: no frame {asked}; {count} were found, counted from 0", path = path.display())]
+    FrameNumber {
+        /// What was read.
+        path: PathBuf,
+        /// As asked.
+        asked: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// What was found cannot be printed.
+    #[error("writing to stdout failed: {0}")]
+    Stdout(#[from] io::Error),
+}
+
+impl DumpError {
+    /// The program's exit code: 4 where no frame is, 5 without access, 1 otherwise.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            DumpError::Read(error) | DumpError::Save(SaveError::Read(error)) => error.exit_code(),
+            DumpError::NoFrame { .. } => 4,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs `circbuf dump`.
+///
+/// # Errors
+/// If the ring cannot be read or saved, holds no frame or not the one that was asked for, or
+/// stdout cannot be written. A closed stdout is no error.
+pub fn run(args: &DumpArgs) -> Result<Outcome, DumpError> {
+    if let Some(to) = &args.save {
+        let saved = save::save(&args.ring, to)?;
+        log::info!("{}: saved {} bytes", to.display(), saved.ring_bytes);
+        return Ok(Outcome::Sound);
+    }
+    let dump = Dump::read(&args.ring)?;
+    dump.print(args)
+}
+
+/// Everything that a dump may print: frames, each in the image in which it stands.
+#[derive(Debug)]
+pub(crate) struct Dump {
+    path: PathBuf,
+    bytes: u64,
+    /// A ring is one image; a segment has one for each record.
+    pieces: Vec<Piece>,
+    is_segment: bool,
+    /// Record headers that are none: offsets in a segment.
+    broken: Vec<u64>,
+}
+
+/// A frame that was found, with the image in which it stands.
+#[derive(Debug)]
+struct Piece {
+    image: RingImage,
+    /// Where the image begins in the file.
+    offset: u64,
+    found: Vec<Found>,
+    /// Number of the frame, where a record tells it.
+    sequence: Option<u64>,
+}
+
+impl Dump {
+    fn read(path: &Path) -> Result<Dump, DumpError> {
+        if let Some(segment) = Segment::open(path)? {
+            return Ok(segment.read()?);
+        }
+        let image = RingCopy::read(path)?.into_image(path)?;
+        let bytes = image.ring_bytes();
+        let found = image.frames();
+        let pieces = vec![Piece { image, offset: 0, found, sequence: None }];
+        Ok(Dump { path: path.into(), bytes, pieces, is_segment: false, broken: Vec::new() })
+    }
+
+    /// All that was found, in order; sound frames with the number by which `--frame` finds them.
+    fn entries(&self) -> impl Iterator<Item = (Option<usize>, &Piece, &Found)> {
+        let all = self.pieces.iter().flat_map(|p| p.found.iter().map(move |found| (p, found)));
+        let mut count = 0;
+        all.map(move |(piece, found)| {
+            let index = found.is_sound().then_some(count);
+            count += usize::from(found.is_sound());
+            (index, piece, found)
+        })
+    }
+
+    fn print(&self, args: &DumpArgs) -> Result<Outcome, DumpError> {
+        let count = self.entries().filter(|(index, ..)| index.is_some()).count();
+        if let Some(asked) = args.frame.filter(|&asked| asked >= count && count > 0) {
+            return Err(DumpError::FrameNumber { path: self.path.clone(), asked, count });
+        }
+        stdout::write(|out| self.write(out, args))?;
+        if count == 0 {
+            return Err(self.no_frame());
+        }
+        let is_corrupt = !self.broken.is_empty() || self.entries().any(|(.., f)| f.is_corrupt());
+        Ok(if args.check && is_corrupt { Outcome::Corrupt } else { Outcome::Sound })
+    }
+
+    fn write(&self, out: &mut dyn Write, args: &DumpArgs) -> io::Result<()> {
+        if args.json {
+            report::write_json(out, self, args.frame)
+        } else if args.check {
+            report::write_table(out, self, args.frame)
+        } else {
+            self.write_listing(out, args)
+        }
+    }
+
+    fn write_listing(&self, out: &mut dyn Write, args: &DumpArgs) -> io::Result<()> {
+        let listing = Listing::new(self.bytes, !self.is_segment, args.annotate);
+        let mut separator = "";
+        for (index, piece, found) in self.entries() {
+            if index.is_some() && (args.frame.is_none() || args.frame == index) {
+                out.write_all(separator.as_bytes())?;
+                listing.write(out, piece, found)?;
+                separator = "\n";
+            }
+        }
+        Ok(())
+    }
+
+    fn no_frame(&self) -> DumpError {
+        let why = if self.is_segment {
+            "the segment has no frame record"
+        } else if self.pieces.iter().all(|p| p.image.bytes().iter().all(|&byte| byte == 0)) {
+            "all of them are zero, so that the camera has not written yet"
+        } else {
+            "neither a signature nor a trailer leads to one"
+        };
+        DumpError::NoFrame { path: self.path.clone(), bytes: self.bytes, why }
+    }
+}
+
+#[cfg(test)]
+mod tests;
