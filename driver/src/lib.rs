@@ -18,6 +18,7 @@ pub mod slab;
 pub mod tail;
 pub mod validate;
 
+pub mod archive;
 pub mod capture;
 pub mod clock;
 pub mod dispatch;

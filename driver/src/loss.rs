@@ -1,7 +1,10 @@
 //! Frames that are missing, as data: how many, why, and when.
 
+use byteorder::{ByteOrder, LittleEndian};
+use circbuf_abi::ring::MICROSECONDS;
 use serde::{Deserialize, Serialize};
 
+use crate::record::LOSS_BODY_BYTES;
 use crate::ring::Timestamp;
 
 /// Why frames are missing.
@@ -45,6 +48,11 @@ impl LossReason {
             LossReason::Io => "io",
         }
     }
+
+    /// The number that stands for it in a loss record.
+    const fn code(self) -> u32 {
+        self as u32 + 1
+    }
 }
 
 /// A stretch of missing frames with one reason.
@@ -78,5 +86,64 @@ impl Loss {
         self.count += next.count;
         self.last = next.last.or(self.last);
         Ok(())
+    }
+
+    /// Writes the body of a loss record (see [`crate::record`]); the first sequence number stands
+    /// in the record's header.
+    ///
+    /// # Panics
+    /// If `body` is shorter than [`LOSS_BODY_BYTES`].
+    pub(crate) fn encode(&self, body: &mut [u8]) {
+        LittleEndian::write_u32(body, self.reason.code());
+        LittleEndian::write_u32(&mut body[4..], u32::from(self.exact));
+        LittleEndian::write_u64(&mut body[8..], self.count);
+        let (first, last) = (self.first.unwrap_or_default(), self.last.unwrap_or_default());
+        LittleEndian::write_u32_into(
+            &[first.sec, first.usec, last.sec, last.usec],
+            &mut body[16..LOSS_BODY_BYTES],
+        );
+    }
+
+    /// Reads the body of a loss record; `None` if its fields cannot be those of a loss.
+    pub(crate) fn decode(body: &[u8; LOSS_BODY_BYTES], sequence: u64) -> Option<Loss> {
+        let half = |offset| LittleEndian::read_u32(&body[offset..]);
+        let reason = LossReason::ALL.into_iter().find(|reason| reason.code() == half(0))?;
+        let count = LittleEndian::read_u64(&body[8..]);
+        let times = [16, 24].map(|at| Timestamp { sec: half(at), usec: half(at + 4) });
+        let lawful = half(4) <= 1 && count >= 1 && times.iter().all(|t| t.usec < MICROSECONDS);
+        let [first, last] = times.map(|time| (time != Timestamp::default()).then_some(time));
+        lawful.then_some(Loss { reason, sequence, count, exact: half(4) == 1, first, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_of_a_loss_record_stands_byte_for_byte_as_drawn() {
+        let first = Some(Timestamp { sec: 0x0102_0304, usec: 0x0D_BBA0 });
+        let (reason, exact) = (LossReason::NoSlab, true);
+        let loss = Loss { reason, sequence: 9, count: 3, exact, first, last: None };
+        let mut body = [0xEE; LOSS_BODY_BYTES];
+        loss.encode(&mut body);
+        let mut by_hand = Vec::new();
+        by_hand.extend(*b"\x04\0\0\0\x01\0\0\0\x03\0\0\0\0\0\0\0");
+        by_hand.extend(*b"\x04\x03\x02\x01\xA0\xBB\x0D\0\0\0\0\0\0\0\0\0");
+        assert_eq!(body[..], by_hand[..]);
+        assert_eq!(Loss::decode(&body, 9), Some(loss));
+    }
+
+    #[test]
+    fn a_body_that_is_no_loss_is_refused() {
+        let (reason, exact) = (LossReason::Io, false);
+        let loss = Loss { reason, sequence: 0, count: 1, exact, first: None, last: None };
+        let mut body = [0; LOSS_BODY_BYTES];
+        loss.encode(&mut body);
+        for (place, value) in [(0, 0), (0, 7), (4, 2), (8, 0), (23, 1), (31, 1)] {
+            let mut other = body;
+            other[place] = value;
+            assert_eq!(Loss::decode(&other, 0), None, "byte {place} = {value}");
+        }
     }
 }

@@ -57,6 +57,22 @@ pub enum RecordKind {
     Loss,
 }
 
+impl RecordKind {
+    /// The number that stands for it in record headers and index entries.
+    pub(crate) const fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The kind with this number.
+    pub(crate) const fn from_code(code: u8) -> Option<RecordKind> {
+        match code {
+            1 => Some(RecordKind::Frame),
+            2 => Some(RecordKind::Loss),
+            _ => None,
+        }
+    }
+}
+
 /// The fields of a record header that are not fixed by the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -140,7 +156,7 @@ impl RecordHeader {
         head.fill(0);
         head[..4].copy_from_slice(&MAGIC);
         LittleEndian::write_u16(&mut head[4..], VERSION);
-        head[6] = self.kind as u8 + 1;
+        head[6] = self.kind.code();
         head[7] = if self.synthesised { FLAG_SYNTHESISED } else { 0 };
         LittleEndian::write_u32(&mut head[8..], self.camera);
         LittleEndian::write_u32(&mut head[12..], self.length);

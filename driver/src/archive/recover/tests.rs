@@ -1,0 +1,246 @@
+use super::super::index::INDEX_ENTRY_BYTES;
+use super::super::options::{ArchiveOptions, Clock, Durability, EngineChoice, Session};
+use super::super::scripted::{SESSION, frame};
+use super::super::verify::{VerifyReport, verify};
+use super::super::writer::Archive;
+use super::*;
+use crate::loss::{Loss, LossReason};
+use crate::slab::SlabPool;
+
+const NOW: Clock = Clock { monotonic_ns: 1, realtime_ns: 2 };
+
+/// Bytes of segment and index of an archive with frames 0 and 1, a loss of 2, and frames 3 and 4:
+/// records at 4096, 8192, 16384, 20480 and 24576, the end at 32768.
+fn sealed() -> (Vec<u8>, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    write_into(dir.path());
+    let read = |name| fs::read(dir.path().join(name)).unwrap();
+    (read("seg-000000.cbs"), read("seg-000000.idx"))
+}
+
+fn write_into(dir: &Path) {
+    let session = Session { session: SESSION, camera: 1, ..Session::default() };
+    let (durability, engine) = (Durability::Frame, EngineChoice::Pwrite);
+    let options = ArchiveOptions { durability, engine, ..ArchiveOptions::default() };
+    let mut archive = Archive::create(dir, session, options, NOW).unwrap();
+    let pool = SlabPool::new(1 << 20);
+    archive.append(frame(&pool, 0, 100), NOW);
+    archive.append(frame(&pool, 1, 6000), NOW);
+    let (reason, exact) = (LossReason::NoSlab, true);
+    let loss = Loss { reason, sequence: 2, count: 1, exact, first: None, last: None };
+    archive.append_loss(&loss, NOW);
+    archive.append(frame(&pool, 3, 200), NOW);
+    archive.append(frame(&pool, 4, 5000), NOW);
+    let counters = archive.finish(NOW);
+    assert_eq!(counters.durable, 4);
+}
+
+/// On tmpfs where there is one: a sync costs nothing there, and there are thousands of them.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// A directory with these bytes as segment and index.
+struct Broken {
+    dir: tempfile::TempDir,
+}
+
+impl Broken {
+    fn new(segment: &[u8], index: Option<&[u8]>) -> Broken {
+        let broken = Broken { dir: directory() };
+        broken.put(segment, index);
+        broken
+    }
+
+    fn put(&self, segment: &[u8], index: Option<&[u8]>) {
+        fs::write(self.dir.path().join("seg-000000.cbs"), segment).unwrap();
+        if let Some(index) = index {
+            fs::write(self.dir.path().join("seg-000000.idx"), index).unwrap();
+        }
+    }
+
+    fn get(&self) -> (Vec<u8>, Vec<u8>) {
+        let read = |name| fs::read(self.dir.path().join(name)).unwrap();
+        (read("seg-000000.cbs"), read("seg-000000.idx"))
+    }
+
+    fn recover(&self) -> RecoverReport {
+        recover(self.dir.path(), false, |_, _| {}).unwrap()
+    }
+
+    fn verify(&self) -> VerifyReport {
+        verify(self.dir.path(), |_, _| {}).unwrap()
+    }
+}
+
+#[test]
+fn an_archive_that_is_whole_is_left_as_it_is() {
+    let (segment, index) = sealed();
+    assert_eq!((segment.len(), index.len()), (32_768, 5 * INDEX_ENTRY_BYTES));
+    let broken = Broken::new(&segment, Some(&index));
+    let report = broken.recover();
+    assert_eq!((report.frames, report.losses, report.indexes_rebuilt), (4, 1, 0));
+    assert!(report.cuts.is_empty());
+    assert_eq!(broken.get(), (segment, index));
+    assert_eq!(fs::read_dir(broken.dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_segment_cut_at_every_byte_of_its_last_two_records_keeps_exactly_the_whole_ones() {
+    let (segment, index) = sealed();
+    let broken = Broken::new(&segment, None);
+    for cut in 20_480..segment.len() {
+        let whole = if cut < 24_576 { 3 } else { 4 };
+        let end = if cut < 24_576 { 20_480 } else { 24_576 };
+        // Entries of records that are gone are in the index, as if the file system had lost them.
+        broken.put(&segment[..cut], Some(&index));
+        let report = broken.recover();
+        assert_eq!(report.frames + report.losses, whole, "cut at {cut}");
+        assert_eq!(report.bytes_cut, (cut - end) as u64, "cut at {cut}");
+        let kept = (segment[..end].to_vec(), index[..whole as usize * 64].to_vec());
+        assert!(broken.get() == kept, "cut at {cut}");
+        if cut > end {
+            let last = if whole == 3 { 3 } else { 4 };
+            assert_eq!(report.cuts[0].named.first(), Some(&last), "cut at {cut}");
+            assert_eq!(report.cuts[0].after, Some(if whole == 3 { 1 } else { 3 }));
+        }
+    }
+    assert!(broken.verify().is_clean());
+}
+
+#[test]
+fn a_tail_of_zeros_or_garbage_is_cut_and_a_second_recovery_finds_nothing_to_do() {
+    let (segment, index) = sealed();
+    for filler in [0, 0xA5] {
+        let mut long = segment.clone();
+        long.resize(segment.len() + 100_000, filler);
+        let broken = Broken::new(&long, Some(&index[..100]));
+        let before = broken.verify();
+        assert!(before.is_clean(), "{before:?}");
+        assert_eq!((before.tail_bytes, before.unindexed), (100_000, 4));
+        let dry = recover(broken.dir.path(), true, |_, _| {}).unwrap();
+        assert_eq!(broken.get(), (long, index[..100].to_vec()));
+        let done = broken.recover();
+        assert_eq!((done.bytes_cut, done.indexes_rebuilt, done.records_torn), (100_000, 1, 0));
+        assert_eq!(done.cuts[0].extent.zeros, filler == 0);
+        assert_eq!(RecoverReport { dry_run: false, ..dry }, done);
+        assert_eq!(broken.get(), (segment.clone(), index.clone()));
+        let again = broken.recover();
+        assert_eq!((again.bytes_cut, again.indexes_rebuilt), (0, 0));
+    }
+}
+
+#[test]
+fn a_hole_that_was_never_written_is_no_damage_and_what_stands_behind_it_stays() {
+    let (segment, index) = sealed();
+    let mut holed = segment.clone();
+    holed[8192..16_384].fill(0);
+    let broken = Broken::new(&holed, Some(&index[..64]));
+    let report = broken.recover();
+    assert_eq!((report.frames, report.damaged.problems_total, report.bytes_cut), (3, 0, 0));
+    assert_eq!(broken.get().0, holed);
+    let after = broken.verify();
+    assert!(after.is_clean(), "{after:?}");
+    assert_eq!((after.hole_bytes, after.unindexed), (8192, 0));
+    // The same hole where the index is witness that something stood there is damage.
+    broken.put(&holed, Some(&index));
+    let problems = broken.verify().problems;
+    assert!(problems.problems[0].what.contains("sequence 1"), "{problems:?}");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_a_problem_and_recovery_keeps_what_is_in_the_middle() {
+    let (segment, index) = sealed();
+    // Segment header, then of the record at 8192 (6000 bytes of payload): record header, frame
+    // header, payload, zeros, trailer, padding; then a loss' header, body and padding.
+    let places = [
+        100,
+        4095,
+        8192,
+        8200,
+        8284,
+        8192 + 96,
+        8192 + 123,
+        8192 + 128,
+        8192 + 6127,
+        8192 + 6130,
+        8192 + 6138,
+        16_383,
+        16_384 + 5,
+        16_384 + 96,
+        16_384 + 4095,
+    ];
+    for place in places {
+        let mut flipped = segment.clone();
+        flipped[place] ^= 0x10;
+        let broken = Broken::new(&flipped, Some(&index));
+        assert!(!broken.verify().is_clean(), "byte {place}");
+        let report = broken.recover();
+        assert_eq!(report.bytes_cut, 0, "byte {place}");
+        let after = broken.get();
+        assert!(after.0 == flipped, "byte {place}");
+        assert!(!broken.verify().is_clean(), "byte {place} after recovery");
+        let padding_or_header = place < 4096 || place == 16_383 || place == 16_384 + 4095;
+        assert_eq!(after.1.len(), if padding_or_header { 320 } else { 256 }, "byte {place}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_an_index_is_a_problem_that_recovery_mends() {
+    let (segment, index) = sealed();
+    for place in 0..index.len() {
+        let mut flipped = index.clone();
+        flipped[place] ^= 1;
+        let broken = Broken::new(&segment, Some(&flipped));
+        assert!(!broken.verify().is_clean(), "byte {place}");
+        assert_eq!(broken.recover().indexes_rebuilt, 1);
+        assert_eq!(broken.get(), (segment.clone(), index.clone()));
+        assert!(broken.verify().is_clean());
+    }
+}
+
+#[test]
+fn a_damaged_last_record_is_cut_and_named_if_the_index_named_it() {
+    let (mut segment, index) = sealed();
+    segment[24_576 + 200] ^= 1;
+    let broken = Broken::new(&segment, Some(&index));
+    let before = broken.verify();
+    assert_eq!(before.tail_bytes, 8192);
+    assert!(before.problems.problems[0].what.contains("sequence 4"));
+    let report = broken.recover();
+    assert_eq!((report.records_torn, report.cuts[0].extent.sequence), (1, Some(4)));
+    assert_eq!((&report.cuts[0].named[..], report.cuts[0].after), (&[4][..], Some(3)));
+    assert!(broken.verify().is_clean());
+}
+
+#[test]
+fn what_cannot_be_recovered_is_refused_by_name() {
+    let empty = tempfile::tempdir().unwrap();
+    let refused = |dir: &Path| recover(dir, false, |_, _| {}).unwrap_err().to_string();
+    assert!(refused(empty.path()).contains("is no archive"));
+    assert!(refused(&empty.path().join("missing")).contains("cannot list"));
+    let (mut segment, _) = sealed();
+    segment[8] = 2;
+    let crc = crc32c::crc32c(&segment[..4092]);
+    segment[4092..4096].copy_from_slice(&crc.to_le_bytes());
+    let broken = Broken::new(&segment, None);
+    assert!(refused(broken.dir.path()).contains("format version 2"));
+
+    let session = Session { session: SESSION, camera: 1, ..Session::default() };
+    let path = empty.path().join("live");
+    let archive = Archive::create(&path, session, ArchiveOptions::default(), NOW).unwrap();
+    assert!(refused(&path).contains("stop it first"));
+    drop(archive);
+    assert_eq!(recover(&path, false, |_, _| {}).unwrap().segments, 1);
+}
+
+#[test]
+fn a_segment_cut_within_its_header_is_told_and_left() {
+    let (segment, index) = sealed();
+    for cut in [0, 1, 100, 4095] {
+        let broken = Broken::new(&segment[..cut], Some(&index));
+        let report = broken.recover();
+        assert_eq!((report.frames, report.damaged.problems_total, report.bytes_cut), (0, 1, 0));
+        assert_eq!(broken.get(), (segment[..cut].to_vec(), Vec::new()));
+    }
+}

@@ -1,0 +1,204 @@
+//! The segment that is being written, and the index beside it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::directory::Directory;
+use super::error::ArchiveError;
+use super::index::{IndexEntry, IndexFile};
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::slab::SlabPool;
+
+/// Disk space is reserved in steps of this many bytes.
+const ALLOCATE_BYTES: u64 = 64 << 20;
+const FIRST_RECORD: u64 = SEGMENT_HEADER_BYTES as u64;
+
+/// A segment open for writing.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    path: PathBuf,
+    file: Arc<File>,
+    /// Written past the page cache.
+    direct: bool,
+    index: Option<IndexFile>,
+    /// Monotonic time of creation.
+    opened_ns: u64,
+    /// Where the next record goes.
+    end: u64,
+    /// Behind the last record that is confirmed.
+    confirmed: u64,
+    /// Up to where space is reserved; none is reserved where the file system cannot.
+    allocated: Option<u64>,
+}
+
+impl SegmentFile {
+    /// Makes a segment and its index, durably. It appears under its name with its header in place.
+    pub(super) fn create(
+        dir: &Directory,
+        header: &SegmentHeader,
+        with_index: bool,
+        opened_ns: u64,
+    ) -> Result<SegmentFile, ArchiveError> {
+        let path = dir.segment(header.number);
+        let new = path.with_extension("cbs.new");
+        if path.exists() {
+            return Err(ArchiveError::at("create", &path)(io::ErrorKind::AlreadyExists.into()));
+        }
+        let (file, direct) = write_header(&new, header)
+            .inspect_err(|_| discard(&new))
+            .map_err(ArchiveError::at("create", &new))?;
+        fs::rename(&new, &path).map_err(ArchiveError::at("create", &path))?;
+        let index = with_index.then(|| create_index(&dir.index(header.number))).transpose();
+        let index = index.inspect_err(|_| discard(&path))?;
+        dir.sync().map_err(ArchiveError::at("sync", dir.path()))?;
+        Ok(SegmentFile {
+            path,
+            file: Arc::new(file),
+            direct,
+            index,
+            opened_ns,
+            end: FIRST_RECORD,
+            confirmed: FIRST_RECORD,
+            allocated: Some(FIRST_RECORD),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    pub(super) fn opened_ns(&self) -> u64 {
+        self.opened_ns
+    }
+
+    /// Where the next record goes, which is how large the segment is.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// No record has been put into it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == FIRST_RECORD
+    }
+
+    /// Gives a record its place.
+    ///
+    /// Space is reserved with the file's size: only then do direct writes run without changing the
+    /// inode, which costs ten times the processor time. A segment that was not sealed therefore ends
+    /// in zeros.
+    pub(super) fn place(&mut self, record_bytes: u64, segment_bytes: u64) -> u64 {
+        let offset = self.end;
+        self.end += record_bytes;
+        if self.allocated.is_some_and(|allocated| allocated < self.end) {
+            let step = ALLOCATE_BYTES.min(segment_bytes.saturating_sub(offset)).max(record_bytes);
+            self.allocated = match allocate(&self.file, offset, step) {
+                Ok(()) => Some(offset + step),
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => None,
+                // Too little is left for the step, though perhaps enough for the record.
+                Err(_) => Some(self.end),
+            };
+        }
+        offset
+    }
+
+    /// Makes records that are written part of the segment: synced if asked for, then indexed.
+    ///
+    /// # Errors
+    /// If the segment cannot be synced. An index that cannot be written is given up: it can be made
+    /// again, the frames cannot; the error is handed to `index_error`.
+    pub(super) fn confirm<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a IndexEntry>,
+        sync: bool,
+        index_error: impl FnOnce(io::Error),
+    ) -> io::Result<()> {
+        if sync {
+            self.file.sync_data()?;
+        }
+        let Some(index) = &mut self.index else { return Ok(()) };
+        let indexed = index.append(entries).and_then(|()| if sync { index.sync() } else { Ok(()) });
+        if let Err(error) = indexed {
+            let cut = index.cut();
+            self.index = None;
+            index_error(cut.err().unwrap_or(error));
+        }
+        Ok(())
+    }
+
+    /// How far the segment is confirmed.
+    pub(super) fn confirmed_to(&mut self, end: u64) {
+        assert!(self.confirmed <= end && end <= self.end, "records are confirmed in their order");
+        self.confirmed = end;
+    }
+
+    /// Cuts the segment behind its last confirmed record and makes it and its index durable.
+    pub(super) fn seal(self) -> io::Result<()> {
+        self.file.set_len(self.confirmed)?;
+        self.file.sync_all()?;
+        self.index.map_or(Ok(()), |index| index.sync())
+    }
+
+    /// Ends a segment that failed as well as the disk allows, and tells whether it stays.
+    pub(super) fn abandon(self, dir: &Directory, number: u32) -> (bool, io::Result<()>) {
+        if self.confirmed > FIRST_RECORD {
+            return (true, self.seal());
+        }
+        // A full disk would otherwise collect an empty segment with every try.
+        let index = if self.index.is_some() { fs::remove_file(dir.index(number)) } else { Ok(()) };
+        (false, fs::remove_file(&self.path).and(index))
+    }
+}
+
+/// Makes a file with the header in place; past the page cache where that works.
+fn write_header(path: &Path, header: &SegmentHeader) -> io::Result<(File, bool)> {
+    let pool = SlabPool::new(1 << 20);
+    let mut block = pool.take(SEGMENT_HEADER_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+    header.encode(&mut block);
+    let attempt = |flags| -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).custom_flags(flags);
+        let file = options.open(path)?;
+        file.write_all_at(&block[..SEGMENT_HEADER_BYTES], 0)?;
+        file.sync_all()?;
+        Ok(file)
+    };
+    match attempt(libc::O_DIRECT) {
+        // tmpfs of older kernels refuses at open, other file systems at the first write.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((attempt(0)?, false)),
+        direct => direct.map(|file| (file, true)),
+    }
+}
+
+fn create_index(path: &Path) -> Result<IndexFile, ArchiveError> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let file = file.map_err(ArchiveError::at("create", path))?;
+    file.sync_all().map_err(ArchiveError::at("sync", path))?;
+    Ok(IndexFile::new(file))
+}
+
+/// Removes what an attempt left behind; that it failed is what the caller reports.
+fn discard(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        log::debug!("cannot remove {}: {error}", path.display());
+    }
+}
+
+fn allocate(file: &File, offset: u64, bytes: u64) -> Result<(), Errno> {
+    let (offset, bytes) = (i64::try_from(offset), i64::try_from(bytes));
+    let (Ok(offset), Ok(bytes)) = (offset, bytes) else { return Err(Errno::EFBIG) };
+    fallocate(file, FallocateFlags::empty(), offset, bytes)
+}

@@ -1,0 +1,145 @@
+//! Writing with io_uring.
+//!
+//! The kernel reads a record's memory until the write's completion is reaped, whatever happens to
+//! the frame elsewhere. So the table here owns each write, and with it the slab and the file, from
+//! before its submission until its completion; a ring that is dropped waits for them, and where it
+//! cannot, it leaks the table rather than give the memory back.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use io_uring::{IoUring, opcode, types};
+
+use super::engine::{Completion, Progress, Write};
+
+/// An io_uring with the writes it has in flight.
+pub(super) struct Uring {
+    ring: IoUring,
+    /// Indexed by the user data of a submission.
+    table: Vec<Option<Write>>,
+    in_flight: usize,
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring").field("in_flight", &self.in_flight).finish_non_exhaustive()
+    }
+}
+
+impl Uring {
+    /// A ring for `depth` writes, if the system allows one that can write.
+    pub(super) fn new(depth: usize) -> io::Result<Uring> {
+        let ring = IoUring::new(depth as u32)?;
+        let mut probe = io_uring::Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        if !probe.is_supported(opcode::Write::CODE) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let table = std::iter::repeat_with(|| None).take(depth).collect();
+        Ok(Uring { ring, table, in_flight: 0 })
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) fn submit(&mut self, write: Write) {
+        let free = self.table.iter().position(Option::is_none);
+        let place = free.expect("fewer writes are in flight than the depth");
+        self.table[place] = Some(write);
+        self.in_flight += 1;
+        self.push(place);
+        // An error here leaves the entry in the queue; the next reap submits it or tells.
+        if let Err(error) = self.ring.submit() {
+            log::debug!("io_uring submit: {error}");
+        }
+    }
+
+    /// Puts what is left of a write into the submission queue.
+    fn push(&mut self, place: usize) {
+        let write = self.table[place].as_ref().expect("the place is taken");
+        let (bytes, offset) = write.rest();
+        let fd = types::Fd(write.file().as_raw_fd());
+        let entry = opcode::Write::new(fd, bytes.as_ptr(), bytes.len() as u32)
+            .offset(offset)
+            .build()
+            .user_data(place as u64);
+        // SAFETY: the table owns the write until this entry's completion is reaped: its record
+        // keeps the bytes mapped and unchanged, its file keeps the descriptor open.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("the queue holds as many entries as the table");
+    }
+
+    /// Takes in what is complete; with `wait`, at least one write if any is in flight.
+    ///
+    /// # Errors
+    /// If the ring does not work any more.
+    pub(super) fn reap(&mut self, wait: bool, completions: &mut Vec<Completion>) -> io::Result<()> {
+        let before = completions.len();
+        loop {
+            self.enter(wait)?;
+            self.take_completions(completions);
+            if !wait || self.in_flight == 0 || completions.len() > before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands the kernel what is queued, and waits for one completion if asked to.
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
+        let queued = !self.ring.submission().is_empty();
+        let wait = wait && self.in_flight > 0 && self.ring.completion().is_empty();
+        if !queued && !wait {
+            return Ok(());
+        }
+        match self.ring.submit_and_wait(usize::from(wait)) {
+            Ok(_) => Ok(()),
+            // Short of memory, of room for completions, or a signal: all of them pass.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn take_completions(&mut self, completions: &mut Vec<Completion>) {
+        while let Some((place, result)) = self.next_completion() {
+            let write = self.table[place].as_mut().expect("only submitted writes complete");
+            let ticket = write.ticket;
+            let result = match write.advance(result) {
+                Progress::Again => {
+                    self.push(place);
+                    continue;
+                }
+                Progress::Done => Ok(()),
+                Progress::Failed(error) => Err(error),
+            };
+            self.table[place] = None;
+            self.in_flight -= 1;
+            completions.push(Completion { ticket, result });
+        }
+    }
+
+    /// Where in the table the next completed write stands, and what the kernel said of it.
+    fn next_completion(&mut self) -> Option<(usize, io::Result<usize>)> {
+        let entry = self.ring.completion().next()?;
+        let result = match entry.result() {
+            negative @ ..0 => Err(io::Error::from_raw_os_error(-negative)),
+            bytes => Ok(bytes as usize),
+        };
+        Some((entry.user_data() as usize, result))
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        let mut completions = Vec::new();
+        while self.in_flight > 0 {
+            if let Err(error) = self.reap(true, &mut completions) {
+                log::error!("io_uring: {error}; memory of {} writes is leaked", self.in_flight);
+                std::mem::forget(std::mem::take(&mut self.table));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Whether an archive is what it claims to be.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::error::ReadError;
+use super::index::IndexEntry;
+use super::reader::{ArchiveReader, SegmentPath, indexes};
+use super::scan::{Content, Entry, Extent};
+use super::segment::INDEX_SUFFIX;
+use super::slot;
+use super::walk::{Step, Walk};
+use super::witness::{Named, Witness};
+
+/// Problems that are told one by one; the others are only counted.
+const PROBLEMS_KEPT: usize = 100;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// What.
+    pub what: String,
+}
+
+/// The first hundred problems, and how many there are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Problems {
+    /// The first hundred.
+    pub problems: Vec<Problem>,
+    /// All of them.
+    pub problems_total: u64,
+}
+
+impl Problems {
+    pub(super) fn add(&mut self, segment: u32, offset: u64, what: impl Into<String>) {
+        self.problems_total += 1;
+        if self.problems.len() < PROBLEMS_KEPT {
+            self.problems.push(Problem { segment, offset, what: what.into() });
+        }
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct VerifyReport {
+    /// Segments read.
+    pub segments: u64,
+    /// Whole frames.
+    pub frames: u64,
+    /// Whole loss records.
+    pub losses: u64,
+    /// Frames that the loss records tell.
+    pub frames_lost: u64,
+    /// Numbers missing between frames that no loss accounts for: skipped by the policy of the run.
+    pub skipped: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub problems: Problems,
+    /// Whole records that no index names. No harm: `recover` makes the index again.
+    pub unindexed: u64,
+    /// Bytes between records that were reserved and never written, as a killed program leaves them.
+    pub hole_bytes: u64,
+    /// Bytes behind the last whole record of a segment, which `recover` would cut.
+    pub tail_bytes: u64,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong. Unindexed records, holes and a tail are what a killed program
+    /// leaves, not damage.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problems.problems_total == 0
+    }
+}
+
+/// Reads all of an archive and checks it: checksums, slots, order of the frames, indexes.
+/// `progress` is told the bytes read and the bytes in all.
+///
+/// # Errors
+/// If there is no archive, it cannot be read, or is of another version. Damage is no error; it
+/// stands in the report.
+pub fn verify(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<VerifyReport, ReadError> {
+    let archive = ArchiveReader::open(dir)?;
+    let mut verifier = Verifier::default();
+    verifier.check_names(&archive, &indexes(dir)?);
+    let total = archive.bytes();
+    for segment in archive.segments() {
+        let done = verifier.report.bytes;
+        verifier.segment(segment, archive.session().session, &mut |bytes| {
+            progress(done + bytes, total);
+        })?;
+    }
+    Ok(verifier.report)
+}
+
+#[derive(Debug, Default)]
+struct Verifier {
+    report: VerifyReport,
+    order: Order,
+}
+
+/// What the sequence numbers have to fit.
+#[derive(Debug, Default)]
+struct Order {
+    last: Option<u64>,
+    lost_since: u64,
+    /// Something that may have been a record could not be read since.
+    damaged_since: bool,
+}
+
+impl Verifier {
+    fn check_names(&mut self, archive: &ArchiveReader, indexes: &[u32]) {
+        let numbers: Vec<u32> = archive.segments().iter().map(|segment| segment.number).collect();
+        for pair in numbers.windows(2) {
+            if pair[1] != pair[0] + 1 {
+                let what = format!("segments {} to {} are missing", pair[0] + 1, pair[1] - 1);
+                self.report.problems.add(pair[0] + 1, 0, what);
+            }
+        }
+        for index in indexes {
+            if numbers.binary_search(index).is_err() {
+                self.report.problems.add(*index, 0, "an index without its segment");
+            }
+        }
+    }
+
+    fn segment(
+        &mut self,
+        segment: &SegmentPath,
+        session: u64,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<(), ReadError> {
+        let mut walk = Walk::open(segment.number, &segment.path)?;
+        let index_path = segment.path.with_extension(INDEX_SUFFIX);
+        let mut witness = Witness::open(&index_path)?;
+        let io = |error| ReadError::at("read", &index_path)(error);
+        self.check_header(segment.number, &walk, session);
+        while let Some(step) = walk.next()? {
+            match step {
+                Step::Whole(entry) => {
+                    self.record(&entry, walk.record());
+                    self.check_index(&entry, &mut witness).map_err(io)?;
+                }
+                Step::Damaged(extent) => {
+                    self.damaged(&extent);
+                    self.check_unnamed(&extent, &mut witness).map_err(io)?;
+                }
+                Step::Tail(extent) => {
+                    self.report.tail_bytes += extent.bytes;
+                    self.check_unnamed(&extent, &mut witness).map_err(io)?;
+                }
+            }
+            progress(walk.scan().position());
+        }
+        let end = walk.scan().file_bytes();
+        let beyond = Extent { offset: end, bytes: u64::MAX - end, ..nothing(segment.number) };
+        self.check_unnamed(&beyond, &mut witness).map_err(io)?;
+        self.report.segments += 1;
+        self.report.bytes += end;
+        Ok(())
+    }
+
+    fn check_header(&mut self, number: u32, walk: &Walk, session: u64) {
+        let problems = &mut self.report.problems;
+        match walk.scan().header() {
+            Err(error) => problems.add(number, 0, error.to_string()),
+            Ok(header) if header.number != number => {
+                problems.add(number, 0, format!("the header is that of segment {}", header.number));
+            }
+            Ok(header) if header.session.session != session => {
+                let other = header.session.session;
+                problems.add(number, 0, format!("the segment belongs to session {other:016x}"));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn record(&mut self, entry: &Entry, record: &[u8]) {
+        if let Err(error) = slot::check(&entry.header, record) {
+            let what = format!("record of sequence {}: {error}", entry.header.sequence);
+            self.report.problems.add(entry.segment, entry.offset, what);
+        }
+        match entry.content {
+            Content::Loss(loss) => {
+                self.report.losses += 1;
+                self.report.frames_lost += loss.count;
+                self.order.lost_since += loss.count;
+            }
+            Content::Frame { .. } => {
+                self.report.frames += 1;
+                self.check_order(entry);
+            }
+        }
+    }
+
+    fn check_order(&mut self, entry: &Entry) {
+        let sequence = entry.header.sequence;
+        let order = std::mem::take(&mut self.order);
+        self.order.last = Some(sequence);
+        let Some(last) = order.last else { return };
+        if sequence <= last {
+            let what = format!("sequence {sequence} stands behind sequence {last}");
+            return self.report.problems.add(entry.segment, entry.offset, what);
+        }
+        let told = order.lost_since.max(entry.header.lost_before);
+        if !order.damaged_since {
+            self.report.skipped += (sequence - last - 1).saturating_sub(told);
+        }
+    }
+
+    fn damaged(&mut self, extent: &Extent) {
+        if extent.zeros {
+            self.report.hole_bytes += extent.bytes;
+        } else {
+            self.order.damaged_since = true;
+            self.report.problems.add(extent.segment, extent.offset, extent.what.clone());
+        }
+    }
+
+    /// The index may name a whole record, and if it does, has to tell the same.
+    fn check_index(&mut self, entry: &Entry, witness: &mut Witness) -> std::io::Result<()> {
+        let expected = IndexEntry::of(&entry.header, entry.offset, entry.time(), entry.body_crc);
+        let mut is_named = false;
+        while let Some(named) = witness.take_below(entry.end())? {
+            match named {
+                Named::Record(named) if named.offset == entry.offset => {
+                    is_named = true;
+                    if named != expected {
+                        let what = format!("the index contradicts sequence {}", expected.sequence);
+                        self.report.problems.add(entry.segment, entry.offset, what);
+                    }
+                }
+                other => self.misnamed(entry.segment, &other),
+            }
+        }
+        self.report.unindexed += u64::from(!is_named);
+        Ok(())
+    }
+
+    /// The index must not name anything where no whole record stands.
+    fn check_unnamed(&mut self, extent: &Extent, witness: &mut Witness) -> std::io::Result<()> {
+        while let Some(named) = witness.take_below(extent.end())? {
+            self.misnamed(extent.segment, &named);
+        }
+        Ok(())
+    }
+
+    fn misnamed(&mut self, segment: u32, named: &Named) {
+        let (offset, what) = match named {
+            Named::Record(entry) => {
+                let sequence = entry.sequence;
+                (entry.offset, format!("the index names sequence {sequence}, which is not whole"))
+            }
+            Named::Unreadable { number, error } => (0, format!("entry {number}: {error}")),
+        };
+        self.report.problems.add(segment, offset, what);
+    }
+}
+
+fn nothing(segment: u32) -> Extent {
+    let what = String::new();
+    Extent { segment, offset: 0, bytes: 0, zeros: true, records: 0, sequence: None, what }
+}

@@ -1,0 +1,89 @@
+//! A walk through a segment that reads everything, and tells damage in the middle from the tail
+//! behind the last whole record.
+
+use std::path::Path;
+
+use super::error::ReadError;
+use super::scan::{Entry, Extent, Found, SegmentScan};
+
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A record whose header and body fit their checksums; its bytes are in [`Walk::record`].
+    Whole(Entry),
+    /// Bytes without a whole record, though one stands behind them.
+    Damaged(Extent),
+    /// Everything behind the last whole record.
+    Tail(Extent),
+}
+
+/// The walk.
+#[derive(Debug)]
+pub(super) struct Walk {
+    scan: SegmentScan,
+    record: Vec<u8>,
+    /// What was not whole since the last whole record.
+    bad: Option<Extent>,
+    /// A whole record that waits for the damage in front of it to be told.
+    held: Option<Entry>,
+}
+
+impl Walk {
+    pub(super) fn open(number: u32, path: &Path) -> Result<Walk, ReadError> {
+        let scan = SegmentScan::open(number, path)?;
+        Ok(Walk { scan, record: Vec::new(), bad: None, held: None })
+    }
+
+    pub(super) fn scan(&self) -> &SegmentScan {
+        &self.scan
+    }
+
+    /// The bytes of the whole record that was told last.
+    pub(super) fn record(&self) -> &[u8] {
+        &self.record
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Step>, ReadError> {
+        if let Some(entry) = self.held.take() {
+            return Ok(Some(Step::Whole(entry)));
+        }
+        while let Some(found) = self.scan.next()? {
+            let bad = match found {
+                Found::Damaged(extent) | Found::Tail(extent) => extent,
+                Found::Record(entry) => match self.scan.read(&entry, &mut self.record) {
+                    Ok(()) => return Ok(Some(self.whole(entry))),
+                    Err(ReadError::Damaged { what, .. }) => torn(&entry, what),
+                    Err(error) => return Err(error),
+                },
+            };
+            match &mut self.bad {
+                Some(before) => before.join(&bad),
+                None => self.bad = Some(bad),
+            }
+        }
+        Ok(self.bad.take().map(Step::Tail))
+    }
+
+    fn whole(&mut self, entry: Entry) -> Step {
+        match self.bad.take() {
+            None => Step::Whole(entry),
+            Some(bad) => {
+                self.held = Some(entry);
+                Step::Damaged(bad)
+            }
+        }
+    }
+}
+
+/// The extent of a record whose header is valid and whose body is not.
+fn torn(entry: &Entry, what: String) -> Extent {
+    Extent {
+        segment: entry.segment,
+        offset: entry.offset,
+        bytes: entry.end() - entry.offset,
+        zeros: false,
+        records: 1,
+        sequence: Some(entry.header.sequence),
+        what,
+    }
+}

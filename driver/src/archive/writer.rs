@@ -1,0 +1,408 @@
+//! The writing side of an archive.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::directory::Directory;
+use super::engine::{Completion, Engine, LOSS_RECORD_BYTES, Record, Write};
+use super::error::ArchiveError;
+use super::index::IndexEntry;
+use super::options::{ArchiveCounters, ArchiveOptions, Clock, Durability, Session};
+use super::outage::{Outage, describe};
+use super::queue::{Pending, Queue};
+use super::segment::SegmentHeader;
+use super::segment_file::SegmentFile;
+use crate::frame::Frame;
+use crate::loss::{Loss, LossReason};
+use crate::record::{
+    LOSS_BODY_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind, stored_body_crc,
+};
+use crate::ring::Timestamp;
+use crate::slab::SlabPool;
+
+/// A sync is not put off beyond this many records, so that memory is bounded.
+const UNSYNCED_MAX: usize = 4096;
+/// Detection times are kept for at most this many durable frames until someone asks for them.
+const DURABLE_KEPT_MAX: usize = 1 << 16;
+
+/// An archive that is being written. It has neither thread nor clock: whoever owns it calls
+/// [`Archive::poll`] often enough.
+///
+/// Dropping it waits for the writes in flight and leaves the segment as after a crash, to be
+/// mended by [`super::recover`]; [`Archive::finish`] seals it.
+#[derive(Debug)]
+pub struct Archive {
+    dir: Directory,
+    session: Session,
+    options: ArchiveOptions,
+    output: Output,
+    queue: Queue,
+    outage: Outage,
+    counters: ArchiveCounters,
+    latest: Latest,
+}
+
+/// Where records go.
+#[derive(Debug)]
+struct Output {
+    engine: Engine,
+    /// Slabs for loss records: one more than can be in flight.
+    losses: SlabPool,
+    segment: Option<SegmentFile>,
+    /// Number of the segment in use, or of the next one.
+    number: u32,
+    /// Kept so that no call allocates.
+    completions: Vec<Completion>,
+}
+
+/// What happened last.
+#[derive(Debug, Default)]
+struct Latest {
+    sync_ns: u64,
+    /// Frames of the segment in use that are confirmed but not durable.
+    undurable: u64,
+    durable_detected_ns: Vec<u64>,
+}
+
+impl Archive {
+    /// Begins an archive in `dir`, which is made if it does not exist. Unrelated files in it are
+    /// left alone.
+    ///
+    /// # Errors
+    /// If the options are out of range, the directory holds an archive, is being written, or cannot
+    /// be written, or io_uring was asked for and is not available.
+    pub fn create(
+        dir: &Path,
+        session: Session,
+        options: ArchiveOptions,
+        now: Clock,
+    ) -> Result<Archive, ArchiveError> {
+        options.check()?;
+        let engine = Engine::new(options.engine, options.depth)?;
+        Archive::with_engine(dir, session, options, engine, now)
+    }
+
+    pub(super) fn with_engine(
+        dir: &Path,
+        session: Session,
+        options: ArchiveOptions,
+        engine: Engine,
+        now: Clock,
+    ) -> Result<Archive, ArchiveError> {
+        let losses = SlabPool::new(SlabPool::class_bytes(LOSS_RECORD_BYTES) * (options.depth + 1));
+        let counters = ArchiveCounters { engine: engine.name(), ..ArchiveCounters::default() };
+        let output = Output { engine, losses, segment: None, number: 0, completions: Vec::new() };
+        let mut archive = Archive {
+            dir: Directory::prepare(dir)?,
+            session,
+            options,
+            output,
+            queue: Queue::default(),
+            outage: Outage::default(),
+            counters,
+            latest: Latest { sync_ns: now.monotonic_ns, ..Latest::default() },
+        };
+        archive.begin_segment(now)?;
+        let mode = if archive.counters.direct { "past the page cache" } else { "buffered" };
+        log::info!("archive {}: {}, {mode}", dir.display(), archive.counters.engine);
+        Ok(archive)
+    }
+
+    /// Writes a frame. Never fails: a frame that cannot be written is counted.
+    ///
+    /// Blocks while as many writes as the depth allows are in flight, and at the end of a segment
+    /// until it is sealed.
+    pub fn append(&mut self, frame: Frame, now: Clock) {
+        let record_bytes = frame.record().len() as u64;
+        if self.ready(record_bytes, now) {
+            let (header, time) = (*frame.record_header(), frame.time());
+            self.submit(Record::Frame(frame), &header, time, None);
+        } else {
+            self.lose(frame.sequence(), frame.time());
+        }
+        self.poll(now);
+    }
+
+    /// Writes a loss, so that a gap is data. One that cannot be written now is written later.
+    pub fn append_loss(&mut self, loss: &Loss, now: Clock) {
+        if self.ready(LOSS_RECORD_BYTES as u64, now) {
+            self.put_loss(*loss, now);
+        } else {
+            self.outage.owe(*loss);
+        }
+        self.poll(now);
+    }
+
+    /// Takes in the writes that are complete, without waiting for any; then syncs and indexes what
+    /// is due.
+    pub fn poll(&mut self, now: Clock) {
+        self.reap(false, now);
+        if self.sync_due(now) {
+            self.confirm(now);
+        }
+    }
+
+    /// Waits for all writes and seals the segment: cut to what is used, synced, its index too. The
+    /// next record begins a new one.
+    pub fn seal(&mut self, now: Clock) {
+        while self.output.engine.in_flight() > 0 {
+            self.reap(true, now);
+        }
+        self.confirm(now);
+        let Some(segment) = self.output.segment.take() else { return };
+        self.output.number += 1;
+        let path = segment.path().to_owned();
+        match segment.seal() {
+            Ok(()) => self.counters.durable += self.latest.undurable,
+            Err(error) => self.note(describe("seal", &path, &error), now),
+        }
+        self.latest.undurable = 0;
+    }
+
+    /// Seals the archive and tells what it has done. Losses not told yet are told if the disk
+    /// allows it.
+    #[must_use]
+    pub fn finish(mut self, now: Clock) -> ArchiveCounters {
+        if self.output.segment.is_none() && self.outage.owes() {
+            self.outage.retry_now();
+            self.open(now);
+        }
+        self.seal(now);
+        self.counters()
+    }
+
+    /// What the archive has done so far.
+    #[must_use]
+    pub fn counters(&self) -> ArchiveCounters {
+        ArchiveCounters { in_flight: self.queue.frames(), ..self.counters.clone() }
+    }
+
+    /// Monotonic times, in nanoseconds, at which frames were detected that have become durable
+    /// since this was last called. With [`Durability::None`] there are none: frames become durable
+    /// with the segment there.
+    pub fn drain_durable(&mut self) -> impl Iterator<Item = u64> {
+        self.latest.durable_detected_ns.drain(..)
+    }
+
+    /// Makes sure that there is a segment with room for the record, and room for one more write.
+    fn ready(&mut self, record_bytes: u64, now: Clock) -> bool {
+        if self.rotation_due(record_bytes, now) {
+            self.seal(now);
+        }
+        (self.output.segment.is_some() || self.open(now)) && self.make_room(now)
+    }
+
+    fn rotation_due(&self, record_bytes: u64, now: Clock) -> bool {
+        let Some(segment) = &self.output.segment else { return false };
+        let age_ns = now.monotonic_ns.saturating_sub(segment.opened_ns());
+        let limit_ns = self.options.segment_seconds.map(|s| s.saturating_mul(1_000_000_000));
+        let full = segment.end() + record_bytes > self.options.segment_bytes;
+        !segment.is_empty() && (full || limit_ns.is_some_and(|limit| age_ns >= limit))
+    }
+
+    /// Begins a new segment after one was sealed or failed, and tells the losses owed.
+    fn open(&mut self, now: Clock) -> bool {
+        if !self.outage.may_try(now) {
+            return false;
+        }
+        if let Err(error) = self.begin_segment(now) {
+            self.note(error.to_string(), now);
+            return false;
+        }
+        for loss in self.outage.take_owed() {
+            self.put_loss(loss, now);
+        }
+        self.output.segment.is_some()
+    }
+
+    fn begin_segment(&mut self, now: Clock) -> Result<(), ArchiveError> {
+        let number = self.output.number;
+        let header = SegmentHeader { number, session: self.session, created_ns: now.realtime_ns };
+        let index = self.options.index;
+        let segment = SegmentFile::create(&self.dir, &header, index, now.monotonic_ns)?;
+        self.counters.direct = segment.is_direct();
+        self.counters.segments = self.counters.segments.max(u64::from(number) + 1);
+        self.output.segment = Some(segment);
+        Ok(())
+    }
+
+    /// Waits until there is room for one more write; false if the segment was lost meanwhile.
+    fn make_room(&mut self, now: Clock) -> bool {
+        while self.output.engine.in_flight() >= self.options.depth {
+            self.reap(true, now);
+        }
+        self.output.segment.is_some()
+    }
+
+    fn put_loss(&mut self, loss: Loss, now: Clock) {
+        if self.output.segment.is_none() || !self.make_room(now) {
+            return self.outage.owe(loss);
+        }
+        let slab = self.output.losses.take(LOSS_RECORD_BYTES);
+        let Some(mut slab) = slab else { return self.outage.owe(loss) };
+        let header = RecordHeader {
+            kind: RecordKind::Loss,
+            synthesised: false,
+            camera: self.session.camera,
+            length: LOSS_BODY_BYTES as u32,
+            sequence: loss.sequence,
+            epoch: 0,
+            cursor: 0,
+            realtime_ns: now.realtime_ns,
+            monotonic_ns: now.monotonic_ns,
+            lost_before: 0,
+            session: self.session.session,
+        };
+        slab[RECORD_HEADER_BYTES..LOSS_RECORD_BYTES].fill(0);
+        loss.encode(&mut slab[RECORD_HEADER_BYTES..]);
+        header.seal(&mut slab);
+        let time = loss.first.unwrap_or_default();
+        self.submit(Record::Loss(slab), &header, time, Some(loss));
+    }
+
+    /// Gives a record its place and begins to write it. There is a segment, and room in the engine.
+    fn submit(
+        &mut self,
+        record: Record,
+        header: &RecordHeader,
+        time: Timestamp,
+        loss: Option<Loss>,
+    ) {
+        let Output { engine, segment, .. } = &mut self.output;
+        let segment = segment.as_mut().expect("whoever submits has made sure of a segment");
+        let record_bytes = header.record_bytes() as u64;
+        let offset = segment.place(record_bytes, self.options.segment_bytes);
+        let head = record.bytes().first_chunk::<RECORD_HEADER_BYTES>();
+        let body_crc = stored_body_crc(head.expect("a record is longer than its header"));
+        let entry = IndexEntry::of(header, offset, time, body_crc);
+        let ticket = self.queue.push(Pending::new(entry, loss, record_bytes));
+        engine.submit(Write::new(ticket, record, Arc::clone(segment.file()), offset));
+    }
+
+    fn lose(&mut self, sequence: u64, time: Timestamp) {
+        self.counters.frames_lost_io += 1;
+        let (first, last) = (Some(time), Some(time));
+        let reason = LossReason::Io;
+        self.outage.owe(Loss { reason, sequence, count: 1, exact: true, first, last });
+    }
+
+    fn reap(&mut self, wait: bool, now: Clock) {
+        if let Some(error) = self.take_completions(wait) {
+            self.fail("write", &error, now);
+        }
+    }
+
+    /// Takes in completions; the first failure among them, if there is one.
+    fn take_completions(&mut self, wait: bool) -> Option<io::Error> {
+        let Output { engine, completions, .. } = &mut self.output;
+        let mut failure = engine.reap(wait, completions).err();
+        if failure.is_some() {
+            *engine = Engine::plain();
+            self.counters.engine = engine.name();
+        }
+        for Completion { ticket, result } in completions.drain(..) {
+            match result {
+                Ok(()) => self.queue.complete(ticket),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure
+    }
+
+    fn sync_due(&self, now: Clock) -> bool {
+        let whole = self.queue.whole();
+        let since_ns = now.monotonic_ns.saturating_sub(self.latest.sync_ns);
+        whole > 0
+            && match self.options.durability {
+                Durability::None | Durability::Frame => true,
+                Durability::Interval(ms) => {
+                    whole >= UNSYNCED_MAX || since_ns >= ms.saturating_mul(1_000_000)
+                }
+            }
+    }
+
+    fn confirm(&mut self, now: Clock) {
+        if let Err(error) = self.try_confirm(now) {
+            self.fail("sync", &error, now);
+        }
+    }
+
+    /// Makes all records that are whole part of the archive: synced, indexed, counted.
+    fn try_confirm(&mut self, now: Clock) -> io::Result<()> {
+        let Some(segment) = &mut self.output.segment else { return Ok(()) };
+        if self.queue.whole() == 0 {
+            return Ok(());
+        }
+        let sync = self.options.durability != Durability::None;
+        let counters = &mut self.counters;
+        segment.confirm(self.queue.whole_entries(), sync, |error| {
+            log::error!("the index is given up until the next segment: {error}");
+            counters.io_errors += 1;
+            counters.last_error = Some(format!("cannot write the index: {error}"));
+        })?;
+        self.latest.sync_ns = now.monotonic_ns;
+        for record in self.queue.take_whole() {
+            segment.confirmed_to(record.entry.offset + record.record_bytes);
+            counters.bytes_written += record.record_bytes;
+            if !record.is_frame() {
+                counters.losses_written += 1;
+                continue;
+            }
+            counters.frames_written += 1;
+            if !sync {
+                self.latest.undurable += 1;
+                continue;
+            }
+            counters.durable += 1;
+            if self.latest.durable_detected_ns.len() < DURABLE_KEPT_MAX {
+                self.latest.durable_detected_ns.push(record.entry.monotonic_ns);
+            }
+        }
+        self.outage.end();
+        Ok(())
+    }
+
+    /// Ends the segment behind its last whole record; what lies behind that is lost.
+    fn fail(&mut self, op: &str, error: &io::Error, now: Clock) {
+        while self.output.engine.in_flight() > 0 {
+            self.counters.io_errors += u64::from(self.take_completions(true).is_some());
+        }
+        // After a failed sync nobody knows what is on the disk, and a second one would not tell.
+        if op != "sync" && self.try_confirm(now).is_err() {
+            self.counters.io_errors += 1;
+        }
+        let path = self.output.segment.as_ref().map_or(self.dir.path(), SegmentFile::path);
+        self.note(describe(op, path, error), now);
+        for record in self.queue.take_all() {
+            match record.loss {
+                None => self.lose(record.entry.sequence, record.entry.time),
+                Some(loss) => self.outage.owe(loss),
+            }
+        }
+        self.abandon_segment();
+    }
+
+    fn abandon_segment(&mut self) {
+        let Some(segment) = self.output.segment.take() else { return };
+        let (stays, result) = segment.abandon(&self.dir, self.output.number);
+        self.output.number += u32::from(stays);
+        match result {
+            Ok(()) => self.counters.durable += self.latest.undurable,
+            Err(error) => {
+                log::debug!("the failed segment cannot be ended: {error}");
+                self.counters.io_errors += 1;
+            }
+        }
+        self.latest.undurable = 0;
+    }
+
+    fn note(&mut self, what: String, now: Clock) {
+        self.outage.begin(&what, now);
+        self.counters.io_errors += 1;
+        self.counters.last_error = Some(what);
+    }
+}
+
+#[cfg(test)]
+mod tests;
