@@ -44,7 +44,8 @@ pub const CRC16_POLYNOMIAL: u16 = 0x1021;
 pub const CRC16_INITIAL: u16 = 0xFFFF;
 /// Kind: the number is that of the frame.
 pub const KIND_FRAME: u8 = 0x5A;
-/// Kind: the number is the place in a cycle of pictures, and the time is that of the cycle's start.
+/// Kind: the number is the place in a cycle of pictures, and the time is 0: they are compressed before
+/// any time is known.
 pub const KIND_CYCLE: u8 = 0xC3;
 /// The last four bits.
 pub const SYNC: u8 = 0b1010;

@@ -82,6 +82,11 @@ impl Directory {
         self.path.join(file_name(number, INDEX_SUFFIX))
     }
 
+    /// Whether something has the name of this segment or of its index.
+    pub(super) fn holds(&self, number: u32) -> bool {
+        self.segment(number).exists() || self.index(number).exists()
+    }
+
     /// Makes sure that names made or changed in the directory survive a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
         match &self.file {

@@ -6,10 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::error::ArchiveError;
-use super::options::EngineChoice;
+use super::options::{EngineChoice, Session};
 use super::uring::Uring;
+use crate::clock::Moment;
 use crate::frame::Frame;
-use crate::record::{LOSS_BODY_BYTES, RECORD_ALIGN, record_bytes};
+use crate::loss::Loss;
+use crate::record::{
+    LOSS_BODY_BYTES, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordKind, record_bytes,
+};
 use crate::slab::Slab;
 
 /// Bytes of a loss record.
@@ -29,6 +33,33 @@ impl Record {
             Record::Loss(slab) => &slab[..LOSS_RECORD_BYTES],
         }
     }
+}
+
+/// Makes a loss record in a slab.
+pub(super) fn seal_loss(
+    slab: &mut [u8],
+    loss: &Loss,
+    session: &Session,
+    now: Moment,
+) -> RecordHeader {
+    let header = RecordHeader {
+        kind: RecordKind::Loss,
+        synthesised: false,
+        camera: session.camera,
+        length: LOSS_BODY_BYTES as u32,
+        sequence: loss.sequence,
+        epoch: 0,
+        cursor: 0,
+        realtime_ns: now.realtime_ns,
+        monotonic_ns: now.monotonic_ns,
+        lost_before: 0,
+        session: session.session,
+    };
+    let body = &mut slab[RECORD_HEADER_BYTES..LOSS_RECORD_BYTES];
+    body.fill(0);
+    loss.encode(body);
+    header.seal(slab);
+    header
 }
 
 /// A record on its way to the disk. Whoever owns it keeps the memory and the file alive.
@@ -114,7 +145,7 @@ impl Write {
 /// The ways of writing.
 #[derive(Debug)]
 pub(super) enum Engine {
-    Uring(Uring),
+    Uring(Box<Uring>),
     /// Writes when a write is submitted; the results wait to be reaped.
     Pwrite(Vec<Completion>),
     #[cfg(test)]
@@ -127,7 +158,7 @@ impl Engine {
             return Ok(Engine::plain());
         }
         match Uring::new(depth) {
-            Ok(uring) => Ok(Engine::Uring(uring)),
+            Ok(uring) => Ok(Engine::Uring(Box::new(uring))),
             Err(source) if choice == EngineChoice::Uring => Err(ArchiveError::Engine { source }),
             Err(error) => {
                 log::info!("io_uring is not available ({error}); writing with pwrite");

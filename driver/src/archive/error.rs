@@ -43,7 +43,7 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// An operation on a file failed.
-    #[error("cannot {op} {}: {source}", path.display())]
+    #[error("cannot {op} {}: {source}; the archive needs a directory that can be written", path.display())]
     Io {
         /// What was tried.
         op: &'static str,

@@ -28,7 +28,7 @@ mod writer;
 
 pub use error::{ArchiveError, ReadError, RecoverError};
 pub use index::{INDEX_ENTRY_BYTES, IndexEntry, IndexEntryError};
-pub use options::{ArchiveCounters, ArchiveOptions, Clock, Durability, EngineChoice, Session};
+pub use options::{ArchiveCounters, ArchiveOptions, Durability, EngineChoice, Session};
 pub use reader::{ArchiveReader, Scan, SegmentPath};
 pub use recover::{Cut, RecoverReport, recover};
 pub use scan::{Content, Entry, Extent, Found};

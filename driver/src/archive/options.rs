@@ -7,15 +7,6 @@ use super::segment::SEGMENT_HEADER_BYTES;
 use crate::record::RECORD_ALIGN;
 use crate::ring::Geometry;
 
-/// The two clocks at one moment. The archive reads none itself, so that a test can be its clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Clock {
-    /// Nanoseconds of a clock that never steps.
-    pub monotonic_ns: u64,
-    /// Nanoseconds since 1970.
-    pub realtime_ns: u64,
-}
-
 /// What an archive is of; the same in every segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Session {
@@ -38,7 +29,8 @@ pub enum Durability {
     None,
     /// At least every so many milliseconds while frames come. Written, synced, then indexed.
     Interval(u64),
-    /// With every call in which a frame's write is complete. Written, synced, then indexed.
+    /// With the next [`super::Archive::poll`]. Written, synced, then indexed; frames appended in one
+    /// burst share a sync.
     Frame,
 }
 

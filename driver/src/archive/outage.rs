@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::options::Clock;
+use crate::clock::Moment;
 use crate::loss::Loss;
 
 /// A new segment is tried at most once in this time.
@@ -20,7 +20,7 @@ pub(super) struct Outage {
 
 impl Outage {
     /// Notes a failure; logs the first one of an outage only.
-    pub(super) fn begin(&mut self, what: &str, now: Clock) {
+    pub(super) fn begin(&mut self, what: &str, now: Moment) {
         if !self.active {
             log::error!("the archive cannot be written: {what}; frames are lost until it can");
         }
@@ -36,7 +36,7 @@ impl Outage {
     }
 
     /// Whether a new segment may be tried.
-    pub(super) fn may_try(&self, now: Clock) -> bool {
+    pub(super) fn may_try(&self, now: Moment) -> bool {
         !self.active || now.monotonic_ns >= self.retry_at_ns
     }
 

@@ -64,6 +64,11 @@ impl Queue {
         self.pending.iter().take(self.whole).map(|p| &p.entry)
     }
 
+    /// Bytes of each of the whole ones.
+    pub(super) fn whole_bytes(&self) -> impl Iterator<Item = u64> {
+        self.pending.iter().take(self.whole).map(|p| p.record_bytes)
+    }
+
     /// Takes the whole ones off.
     pub(super) fn take_whole(&mut self) -> impl Iterator<Item = Pending> {
         let count = std::mem::take(&mut self.whole);

@@ -186,21 +186,28 @@ impl Rebuilt {
     }
 
     /// Puts the new index in place; whether it differs from the old one.
-    fn finish(self, held: &Directory) -> Result<bool, RecoverError> {
+    fn finish(mut self, held: &Directory) -> Result<bool, RecoverError> {
         let old = digest(&self.path).map_err(RecoverError::at("read", &self.path))?;
         let differs = old != Some((self.bytes, self.crc));
-        let Some(new) = self.new else { return Ok(differs) };
-        if !differs {
-            fs::remove_file(&self.new_path).map_err(RecoverError::at("remove", &self.new_path))?;
-            return Ok(false);
-        }
-        let written = new.into_inner().map_err(io::IntoInnerError::into_error);
-        written
-            .and_then(|file| file.sync_all())
+        let Some(new) = self.new.as_mut().filter(|_| differs) else { return Ok(differs) };
+        new.flush()
+            .and_then(|()| new.get_ref().sync_all())
             .map_err(RecoverError::at("write", &self.new_path))?;
         fs::rename(&self.new_path, &self.path).map_err(RecoverError::at("replace", &self.path))?;
+        self.new = None;
         held.sync().map_err(RecoverError::at("sync", held.path()))?;
         Ok(true)
+    }
+}
+
+impl Drop for Rebuilt {
+    /// Leaves nothing behind where the old index stays, for whatever reason.
+    fn drop(&mut self) {
+        if self.new.is_some()
+            && let Err(error) = fs::remove_file(&self.new_path)
+        {
+            log::warn!("cannot remove {}: {error}", self.new_path.display());
+        }
     }
 }
 

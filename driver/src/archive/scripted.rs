@@ -23,6 +23,8 @@ pub(super) struct Script {
     pub(super) release: VecDeque<u64>,
     /// Writes with these tickets fail with this error number.
     pub(super) fail: Vec<(u64, i32)>,
+    /// Everything fails.
+    pub(super) broken: bool,
 }
 
 /// The engine.
@@ -64,9 +66,10 @@ impl Scripted {
             let write = self.held.remove(place);
             let script = self.script.lock().unwrap();
             let failure = script.fail.iter().find(|(failing, _)| *failing == ticket);
-            completions.push(match failure {
-                Some((_, errno)) => {
-                    Completion { ticket, result: Err(io::Error::from_raw_os_error(*errno)) }
+            let failure = failure.map(|(_, errno)| *errno);
+            completions.push(match failure.or(script.broken.then_some(libc::EIO)) {
+                Some(errno) => {
+                    Completion { ticket, result: Err(io::Error::from_raw_os_error(errno)) }
                 }
                 None => write.perform(),
             });

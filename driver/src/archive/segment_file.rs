@@ -56,7 +56,10 @@ impl SegmentFile {
         fs::rename(&new, &path).map_err(ArchiveError::at("create", &path))?;
         let index = with_index.then(|| create_index(&dir.index(header.number))).transpose();
         let index = index.inspect_err(|_| discard(&path))?;
-        dir.sync().map_err(ArchiveError::at("sync", dir.path()))?;
+        dir.sync().map_err(ArchiveError::at("sync", dir.path())).inspect_err(|_| {
+            discard(&path);
+            discard(&dir.index(header.number));
+        })?;
         Ok(SegmentFile {
             path,
             file: Arc::new(file),
@@ -145,6 +148,12 @@ impl SegmentFile {
         self.confirmed = end;
     }
 
+    /// Gives back what is reserved behind the last whole record, so that a full disk has room for
+    /// the index.
+    pub(super) fn release(&self, records: impl Iterator<Item = u64>) -> io::Result<()> {
+        self.file.set_len(self.confirmed + records.sum::<u64>())
+    }
+
     /// Cuts the segment behind its last confirmed record and makes it and its index durable.
     pub(super) fn seal(self) -> io::Result<()> {
         self.file.set_len(self.confirmed)?;
@@ -159,7 +168,8 @@ impl SegmentFile {
         }
         // A full disk would otherwise collect an empty segment with every try.
         let index = if self.index.is_some() { fs::remove_file(dir.index(number)) } else { Ok(()) };
-        (false, fs::remove_file(&self.path).and(index))
+        let removed = fs::remove_file(&self.path);
+        (removed.is_err(), removed.and(index))
     }
 }
 

@@ -5,19 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::Directory;
-use super::engine::{Completion, Engine, LOSS_RECORD_BYTES, Record, Write};
+use super::engine::{Completion, Engine, LOSS_RECORD_BYTES, Record, Write, seal_loss};
 use super::error::ArchiveError;
 use super::index::IndexEntry;
-use super::options::{ArchiveCounters, ArchiveOptions, Clock, Durability, Session};
+use super::options::{ArchiveCounters, ArchiveOptions, Durability, Session};
 use super::outage::{Outage, describe};
 use super::queue::{Pending, Queue};
 use super::segment::SegmentHeader;
 use super::segment_file::SegmentFile;
+use crate::clock::Moment;
 use crate::frame::Frame;
 use crate::loss::{Loss, LossReason};
-use crate::record::{
-    LOSS_BODY_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind, stored_body_crc,
-};
+use crate::record::{RECORD_HEADER_BYTES, RecordHeader, stored_body_crc};
 use crate::ring::Timestamp;
 use crate::slab::SlabPool;
 
@@ -30,7 +29,7 @@ const DURABLE_KEPT_MAX: usize = 1 << 16;
 /// [`Archive::poll`] often enough.
 ///
 /// Dropping it waits for the writes in flight and leaves the segment as after a crash, to be
-/// mended by [`super::recover`]; [`Archive::finish`] seals it.
+/// mended by [`super::recover()`]; [`Archive::finish`] seals it.
 #[derive(Debug)]
 pub struct Archive {
     dir: Directory,
@@ -76,7 +75,7 @@ impl Archive {
         dir: &Path,
         session: Session,
         options: ArchiveOptions,
-        now: Clock,
+        now: Moment,
     ) -> Result<Archive, ArchiveError> {
         options.check()?;
         let engine = Engine::new(options.engine, options.depth)?;
@@ -88,7 +87,7 @@ impl Archive {
         session: Session,
         options: ArchiveOptions,
         engine: Engine,
-        now: Clock,
+        now: Moment,
     ) -> Result<Archive, ArchiveError> {
         let losses = SlabPool::new(SlabPool::class_bytes(LOSS_RECORD_BYTES) * (options.depth + 1));
         let counters = ArchiveCounters { engine: engine.name(), ..ArchiveCounters::default() };
@@ -113,7 +112,7 @@ impl Archive {
     ///
     /// Blocks while as many writes as the depth allows are in flight, and at the end of a segment
     /// until it is sealed.
-    pub fn append(&mut self, frame: Frame, now: Clock) {
+    pub fn append(&mut self, frame: Frame, now: Moment) {
         let record_bytes = frame.record().len() as u64;
         if self.ready(record_bytes, now) {
             let (header, time) = (*frame.record_header(), frame.time());
@@ -121,31 +120,29 @@ impl Archive {
         } else {
             self.lose(frame.sequence(), frame.time());
         }
-        self.poll(now);
+        self.settle(false, now);
     }
 
     /// Writes a loss, so that a gap is data. One that cannot be written now is written later.
-    pub fn append_loss(&mut self, loss: &Loss, now: Clock) {
+    pub fn append_loss(&mut self, loss: &Loss, now: Moment) {
         if self.ready(LOSS_RECORD_BYTES as u64, now) {
             self.put_loss(*loss, now);
         } else {
             self.outage.owe(*loss);
         }
-        self.poll(now);
+        self.settle(false, now);
     }
 
     /// Takes in the writes that are complete, without waiting for any; then syncs and indexes what
-    /// is due.
-    pub fn poll(&mut self, now: Clock) {
-        self.reap(false, now);
-        if self.sync_due(now) {
-            self.confirm(now);
-        }
+    /// is due. To be called whenever nothing is there to be appended, and after a burst: with
+    /// [`Durability::Frame`] all frames of the burst share one sync here.
+    pub fn poll(&mut self, now: Moment) {
+        self.settle(true, now);
     }
 
     /// Waits for all writes and seals the segment: cut to what is used, synced, its index too. The
     /// next record begins a new one.
-    pub fn seal(&mut self, now: Clock) {
+    pub fn seal(&mut self, now: Moment) {
         while self.output.engine.in_flight() > 0 {
             self.reap(true, now);
         }
@@ -160,15 +157,19 @@ impl Archive {
         self.latest.undurable = 0;
     }
 
-    /// Seals the archive and tells what it has done. Losses not told yet are told if the disk
-    /// allows it.
-    #[must_use]
-    pub fn finish(mut self, now: Clock) -> ArchiveCounters {
+    /// Seals the archive. Losses not told yet are told if the disk allows it.
+    pub fn close(&mut self, now: Moment) {
         if self.output.segment.is_none() && self.outage.owes() {
             self.outage.retry_now();
             self.open(now);
         }
         self.seal(now);
+    }
+
+    /// [`Archive::close`], and tells what the archive has done.
+    #[must_use]
+    pub fn finish(mut self, now: Moment) -> ArchiveCounters {
+        self.close(now);
         self.counters()
     }
 
@@ -186,14 +187,14 @@ impl Archive {
     }
 
     /// Makes sure that there is a segment with room for the record, and room for one more write.
-    fn ready(&mut self, record_bytes: u64, now: Clock) -> bool {
+    fn ready(&mut self, record_bytes: u64, now: Moment) -> bool {
         if self.rotation_due(record_bytes, now) {
             self.seal(now);
         }
         (self.output.segment.is_some() || self.open(now)) && self.make_room(now)
     }
 
-    fn rotation_due(&self, record_bytes: u64, now: Clock) -> bool {
+    fn rotation_due(&self, record_bytes: u64, now: Moment) -> bool {
         let Some(segment) = &self.output.segment else { return false };
         let age_ns = now.monotonic_ns.saturating_sub(segment.opened_ns());
         let limit_ns = self.options.segment_seconds.map(|s| s.saturating_mul(1_000_000_000));
@@ -202,12 +203,14 @@ impl Archive {
     }
 
     /// Begins a new segment after one was sealed or failed, and tells the losses owed.
-    fn open(&mut self, now: Clock) -> bool {
+    fn open(&mut self, now: Moment) -> bool {
         if !self.outage.may_try(now) {
             return false;
         }
         if let Err(error) = self.begin_segment(now) {
             self.note(error.to_string(), now);
+            // What is in the way is not ours to remove; the next try passes it by.
+            self.output.number += u32::from(self.dir.holds(self.output.number));
             return false;
         }
         for loss in self.outage.take_owed() {
@@ -216,7 +219,7 @@ impl Archive {
         self.output.segment.is_some()
     }
 
-    fn begin_segment(&mut self, now: Clock) -> Result<(), ArchiveError> {
+    fn begin_segment(&mut self, now: Moment) -> Result<(), ArchiveError> {
         let number = self.output.number;
         let header = SegmentHeader { number, session: self.session, created_ns: now.realtime_ns };
         let index = self.options.index;
@@ -228,35 +231,20 @@ impl Archive {
     }
 
     /// Waits until there is room for one more write; false if the segment was lost meanwhile.
-    fn make_room(&mut self, now: Clock) -> bool {
+    fn make_room(&mut self, now: Moment) -> bool {
         while self.output.engine.in_flight() >= self.options.depth {
             self.reap(true, now);
         }
         self.output.segment.is_some()
     }
 
-    fn put_loss(&mut self, loss: Loss, now: Clock) {
+    fn put_loss(&mut self, loss: Loss, now: Moment) {
         if self.output.segment.is_none() || !self.make_room(now) {
             return self.outage.owe(loss);
         }
         let slab = self.output.losses.take(LOSS_RECORD_BYTES);
         let Some(mut slab) = slab else { return self.outage.owe(loss) };
-        let header = RecordHeader {
-            kind: RecordKind::Loss,
-            synthesised: false,
-            camera: self.session.camera,
-            length: LOSS_BODY_BYTES as u32,
-            sequence: loss.sequence,
-            epoch: 0,
-            cursor: 0,
-            realtime_ns: now.realtime_ns,
-            monotonic_ns: now.monotonic_ns,
-            lost_before: 0,
-            session: self.session.session,
-        };
-        slab[RECORD_HEADER_BYTES..LOSS_RECORD_BYTES].fill(0);
-        loss.encode(&mut slab[RECORD_HEADER_BYTES..]);
-        header.seal(&mut slab);
+        let header = seal_loss(&mut slab, &loss, &self.session, now);
         let time = loss.first.unwrap_or_default();
         self.submit(Record::Loss(slab), &header, time, Some(loss));
     }
@@ -287,7 +275,7 @@ impl Archive {
         self.outage.owe(Loss { reason, sequence, count: 1, exact: true, first, last });
     }
 
-    fn reap(&mut self, wait: bool, now: Clock) {
+    fn reap(&mut self, wait: bool, now: Moment) {
         if let Some(error) = self.take_completions(wait) {
             self.fail("write", &error, now);
         }
@@ -310,26 +298,27 @@ impl Archive {
         failure
     }
 
-    fn sync_due(&self, now: Clock) -> bool {
-        let whole = self.queue.whole();
+    fn settle(&mut self, burst_over: bool, now: Moment) {
+        self.reap(false, now);
         let since_ns = now.monotonic_ns.saturating_sub(self.latest.sync_ns);
-        whole > 0
-            && match self.options.durability {
-                Durability::None | Durability::Frame => true,
-                Durability::Interval(ms) => {
-                    whole >= UNSYNCED_MAX || since_ns >= ms.saturating_mul(1_000_000)
-                }
-            }
+        let due = match self.options.durability {
+            Durability::None => true,
+            Durability::Interval(ms) => since_ns >= ms.saturating_mul(1_000_000),
+            Durability::Frame => burst_over,
+        };
+        if due || self.queue.whole() >= UNSYNCED_MAX {
+            self.confirm(now);
+        }
     }
 
-    fn confirm(&mut self, now: Clock) {
+    fn confirm(&mut self, now: Moment) {
         if let Err(error) = self.try_confirm(now) {
             self.fail("sync", &error, now);
         }
     }
 
     /// Makes all records that are whole part of the archive: synced, indexed, counted.
-    fn try_confirm(&mut self, now: Clock) -> io::Result<()> {
+    fn try_confirm(&mut self, now: Moment) -> io::Result<()> {
         let Some(segment) = &mut self.output.segment else { return Ok(()) };
         if self.queue.whole() == 0 {
             return Ok(());
@@ -364,12 +353,12 @@ impl Archive {
     }
 
     /// Ends the segment behind its last whole record; what lies behind that is lost.
-    fn fail(&mut self, op: &str, error: &io::Error, now: Clock) {
+    fn fail(&mut self, op: &str, error: &io::Error, now: Moment) {
         while self.output.engine.in_flight() > 0 {
             self.counters.io_errors += u64::from(self.take_completions(true).is_some());
         }
         // After a failed sync nobody knows what is on the disk, and a second one would not tell.
-        if op != "sync" && self.try_confirm(now).is_err() {
+        if op != "sync" && self.save_whole(now).is_err() {
             self.counters.io_errors += 1;
         }
         let path = self.output.segment.as_ref().map_or(self.dir.path(), SegmentFile::path);
@@ -381,6 +370,12 @@ impl Archive {
             }
         }
         self.abandon_segment();
+    }
+
+    fn save_whole(&mut self, now: Moment) -> io::Result<()> {
+        let Some(segment) = &self.output.segment else { return Ok(()) };
+        segment.release(self.queue.whole_bytes())?;
+        self.try_confirm(now)
     }
 
     fn abandon_segment(&mut self) {
@@ -397,12 +392,14 @@ impl Archive {
         self.latest.undurable = 0;
     }
 
-    fn note(&mut self, what: String, now: Clock) {
+    fn note(&mut self, what: String, now: Moment) {
         self.outage.begin(&what, now);
         self.counters.io_errors += 1;
         self.counters.last_error = Some(what);
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

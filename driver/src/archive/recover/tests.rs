@@ -1,13 +1,14 @@
 use super::super::index::INDEX_ENTRY_BYTES;
-use super::super::options::{ArchiveOptions, Clock, Durability, EngineChoice, Session};
+use super::super::options::{ArchiveOptions, Durability, EngineChoice, Session};
 use super::super::scripted::{SESSION, frame};
 use super::super::verify::{VerifyReport, verify};
 use super::super::writer::Archive;
 use super::*;
+use crate::clock::Moment;
 use crate::loss::{Loss, LossReason};
 use crate::slab::SlabPool;
 
-const NOW: Clock = Clock { monotonic_ns: 1, realtime_ns: 2 };
+const NOW: Moment = Moment { monotonic_ns: 1, realtime_ns: 2 };
 
 /// Bytes of segment and index of an archive with frames 0 and 1, a loss of 2, and frames 3 and 4:
 /// records at 4096, 8192, 16384, 20480 and 24576, the end at 32768.

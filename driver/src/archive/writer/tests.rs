@@ -17,12 +17,12 @@ struct Bench {
     dir: TempDir,
     pool: SlabPool,
     script: Arc<Mutex<Script>>,
-    now: Clock,
+    now: Moment,
 }
 
 impl Bench {
     fn new() -> Bench {
-        let now = Clock { monotonic_ns: 5_000, realtime_ns: 7_000 };
+        let now = Moment { monotonic_ns: 5_000, realtime_ns: 7_000 };
         let (dir, pool) = (tempfile::tempdir().unwrap(), SlabPool::new(64 << 20));
         Bench { dir, pool, script: Arc::default(), now }
     }
@@ -149,6 +149,17 @@ fn the_index_names_only_what_is_complete_together_with_all_before_it() {
 }
 
 #[test]
+fn frames_of_a_burst_are_durable_together_with_the_next_poll() {
+    let bench = Bench::new();
+    let engine = EngineChoice::Pwrite;
+    let mut archive = bench.create(ArchiveOptions { engine, ..options(Durability::Frame) });
+    bench.append(&mut archive, 0..3);
+    assert_eq!((archive.counters().durable, archive.counters().in_flight), (0, 3));
+    archive.poll(bench.now);
+    assert_eq!((archive.counters().durable, bench.indexed(0)), (3, vec![0, 1, 2]));
+}
+
+#[test]
 fn with_an_interval_nothing_counts_before_it_is_synced() {
     let mut bench = Bench::new();
     let mut archive = bench.create(options(Durability::Interval(100)));
@@ -252,6 +263,22 @@ fn a_full_disk_does_not_collect_empty_segments() {
 }
 
 #[test]
+fn a_file_in_the_way_of_the_next_segment_is_passed_by_and_left_alone() {
+    let mut bench = Bench::new();
+    let mut archive = bench.create(options(Durability::Frame));
+    bench.append(&mut archive, 0..1);
+    archive.seal(bench.now);
+    fs::write(bench.path().join("seg-000001.cbs"), "not ours").unwrap();
+    bench.append(&mut archive, 1..2);
+    bench.now.monotonic_ns += 1_000_000_000;
+    bench.append(&mut archive, 2..3);
+    let counters = archive.finish(bench.now);
+    assert_eq!((counters.frames_written, counters.frames_lost_io), (2, 1));
+    assert_eq!(bench.file("seg-000001.cbs"), b"not ours");
+    assert_eq!(bench.indexed(2), [1, 2]);
+}
+
+#[test]
 fn a_directory_that_vanishes_is_survived_until_it_is_back() {
     let mut bench = Bench::new();
     let mut archive = bench.create(options(Durability::Frame));
@@ -272,7 +299,7 @@ fn a_directory_that_vanishes_is_survived_until_it_is_back() {
 fn a_directory_that_holds_an_archive_or_is_none_is_refused_and_left_alone() {
     let bench = Bench::new();
     let create = |path: &Path| {
-        let now = Clock::default();
+        let now = Moment::default();
         Archive::create(path, session(), options(Durability::None), now).map(drop)
     };
     fs::create_dir(bench.path()).unwrap();
