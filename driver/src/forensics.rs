@@ -8,11 +8,11 @@
 //! Trailers alone are believed with care. The ring is full of older frames of which the writer has
 //! left the end standing, and their trailers are right in every field. So the first trailer behind
 //! a start wins, frames do not overlap, time increases strictly along a chain of frames, and in
-//! front of a frame there is a gap or the trailer of the one before. A frame that is found
-//! by its trailer only and comes first after a clock was set back therefore passes for stale.
+//! front of a frame stands a gap or the trailer of the one before. A frame that is found by its
+//! trailer only and comes first after a clock was set back therefore passes for stale.
 //!
-//! The work is linear in the size of the image (times the logarithm of the number of frames), whatever the
-//! bytes are.
+//! The work is linear in the size of the image, times the logarithm of the number of frames,
+//! whatever the bytes are.
 
 mod extents;
 mod scan;
@@ -173,7 +173,7 @@ impl RingImage {
     /// beginning.
     ///
     /// # Panics
-    /// If the offset is no multiple of 32.
+    /// If fewer than 32 bytes of the ring follow, which happens at no multiple of 32.
     #[must_use]
     pub fn chunk(&self, offset: u64) -> &[u8; CHUNK_BYTES] {
         chunk(&self.bytes, offset)

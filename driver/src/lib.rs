@@ -24,6 +24,7 @@ pub mod clock;
 pub mod dispatch;
 pub mod latency;
 pub mod loss;
+pub mod pipeline;
 pub mod policy;
 pub mod proc;
 pub mod stats;
