@@ -17,7 +17,7 @@ use crate::stdout;
 use listing::Listing;
 use segment::Segment;
 
-/// Dump the frames of a ring: hex words by word address, {first word}, <length word>, [next start].
+/// Dump the frames of a ring in hex, by word address.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DumpArgs {
     /// Ring file (live ones too), camera node, or archive segment (.cbs)

@@ -23,7 +23,7 @@ const PAGE_READS_MAX: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It cannot be opened.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}; name a ring file, a device or an archive segment that you may read", path = path.display())]
     Open {
         /// What was to be opened.
         path: PathBuf,
@@ -146,16 +146,19 @@ pub fn open(path: &Path) -> Result<File, ReadError> {
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
     let file = open(path)?;
-    let mut bytes = Vec::new();
+    let failed = |source| ReadError::Read { path: path.to_path_buf(), source };
+    let too_large = || ReadError::TooLarge { path: path.to_path_buf() };
     // A camera's node tells no size, but ends.
-    let read = file.take(RING_BYTES_MAX + 1).read_to_end(&mut bytes);
-    match read {
-        Err(source) => Err(ReadError::Read { path: path.to_path_buf(), source }),
-        Ok(0) => Err(ReadError::Empty { path: path.to_path_buf() }),
-        Ok(count) if count as u64 > RING_BYTES_MAX => {
-            Err(ReadError::TooLarge { path: path.to_path_buf() })
-        }
-        Ok(_) => Ok(bytes),
+    let told = file.metadata().map_err(failed)?.len();
+    if told > RING_BYTES_MAX {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(told as usize + 1);
+    file.take(RING_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 {
+        0 => Err(ReadError::Empty { path: path.to_path_buf() }),
+        count if count > RING_BYTES_MAX => Err(too_large()),
+        _ => Ok(bytes),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use circbuf_tools::dump::{self, DumpArgs, Outcome};
+use circbuf_tools::dump::{self, DumpArgs};
 use clap::Parser;
 
 /// List the frames of a ring in hex, by word address: the header, the first two rows, the last row,
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let Arguments { ring, frame } = Arguments::parse();
     let args = DumpArgs { ring, frame, ..DumpArgs::default() };
     match dump::run(&args) {
-        Ok(outcome) => Outcome::exit_code(outcome).into(),
+        Ok(outcome) => outcome.exit_code().into(),
         Err(error) => {
             // Nothing is left to be done if stderr is closed as well.
             let _ = writeln!(std::io::stderr(), "test_mmap: {error}");

@@ -1,3 +1,4 @@
+use circbuf_abi::registers;
 use circbuf_driver::record::{PAYLOAD_OFFSET, RecordHeader, RecordKind};
 use circbuf_driver::ring::{FrameHeader, Geometry, padded, slot};
 
@@ -167,6 +168,31 @@ fn a_ring_without_frames_is_refused_with_what_is_there_instead() {
     assert!(code == 4 && zeros.contains("all of them are zero"), "{zeros}");
     let (code, noise) = refused((0..4096).map(|at| (at * at / 7) as u8).collect());
     assert!(code == 4 && noise.contains("neither a signature nor a trailer"), "{noise}");
+}
+
+#[test]
+fn what_the_register_page_says_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring");
+    let mut ring = vec![0; 4096];
+    put(&mut ring, 0, 100);
+    put(&mut ring, slot(100) as usize, 5);
+    std::fs::write(&path, &ring).unwrap();
+    let sound = |written: u64, reserved: u64| {
+        let mut page = vec![0; registers::PAGE_BYTES];
+        page[registers::VERSION] = 1;
+        let magic = (registers::MAGIC, registers::MAGIC_VALUE);
+        let words = [magic, (registers::RING_BYTES, 4096), (registers::WRITTEN, written)];
+        for (field, value) in words.into_iter().chain([(registers::RESERVED, reserved)]) {
+            page[field..field + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        std::fs::write(dir.path().join("ring.regs"), page).unwrap();
+        Dump::read(&path).unwrap().entries().filter(|(index, ..)| index.is_some()).count()
+    };
+    assert_eq!(sound(0, 0), 0, "nothing was written in this epoch");
+    assert_eq!(sound(slot(100), slot(100)), 1, "the second frame is not all written");
+    assert_eq!(sound(4096, 4096 - 32), 2);
+    assert_eq!(sound(4096, 4096 + 32), 1, "the writer may be in the first frame");
 }
 
 fn record(sequence: u64, length: u32) -> Vec<u8> {
