@@ -1,3 +1,91 @@
-//! `circbuf`: the camera, its driver and the tools around them.
+//! `circbuf`: an emulated camera, the driver of its ring, and the tools around them.
 
-fn main() {}
+mod archive;
+mod camera;
+mod config;
+mod demo;
+mod emulate;
+mod failure;
+mod options;
+mod parse;
+mod plan;
+mod report;
+mod run;
+mod session;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use circbuf_tools::dump;
+
+/// A camera's circular frame buffer: emulate the camera, drive the ring, archive and inspect.
+///
+/// A camera's FPGA writes compressed frames into a ring in memory that it never stops overwriting. This
+/// program plays that camera, reads such rings without ever handing on a torn frame, and archives
+/// what it reads.
+///
+/// Exit codes: 0 ok, 1 failed while running, 2 wrong usage, 3 more lost than --max-lost allows,
+/// 4 corruption found, 5 no such device or no access.
+#[derive(Parser)]
+#[command(name = "circbuf", version, max_term_width = 100)]
+#[command(after_help = "First steps: circbuf demo; then circbuf run --help")]
+struct Cli {
+    /// Log more (-v: info, -vv: debug); warnings and errors are always shown
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A ten-second tour: an emulated camera, driver, archive and books, checked against the truth
+    Demo(demo::DemoArgs),
+    /// Drive a ring: hand its frames to a processor and to an archive
+    Run(Box<run::RunArgs>),
+    /// Play the camera alone, into a ring file that any number of drivers can read
+    Emulate(Box<emulate::EmulateArgs>),
+    /// Show what is in a ring, as test_mmap does, and judge it
+    Dump(dump::DumpArgs),
+    /// List, verify, recover or export an archive
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    let outcome = match cli.command {
+        Command::Demo(args) => demo::demo(&args),
+        Command::Run(args) => run::run(*args),
+        Command::Emulate(args) => emulate::emulate(*args),
+        Command::Dump(args) => return dump(&args),
+        Command::Archive(command) => archive::archive(&command),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dump(args: &dump::DumpArgs) -> ExitCode {
+    match dump::run(args) {
+        Ok(outcome) => outcome.exit_code().into(),
+        Err(error) => {
+            failure::log_line(&format!("circbuf: {error}"));
+            error.exit_code().into()
+        }
+    }
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    env_logger::Builder::new().filter_level(level).format_target(false).init();
+}

@@ -1,0 +1,240 @@
+//! `circbuf archive`: what is in an archive, whether it is whole, mending it, and getting frames out.
+
+mod export;
+
+use std::path::PathBuf;
+
+use circbuf_driver::archive::{ArchiveReader, Content, Entry, Found, recover, verify};
+use circbuf_driver::loss::Loss;
+use circbuf_tools::stdout;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::failure::{Code, Failure};
+use crate::status::progress;
+use export::ExportArgs;
+
+/// The subcommands of `circbuf archive`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// List frames and losses
+    Ls(DirArgs),
+    /// Read everything and check it; exit 4 if something is damaged
+    Verify(DirArgs),
+    /// After a crash: cut what is not whole off the end, and make the indexes again
+    Recover(RecoverArgs),
+    /// Write frames as files
+    Export(ExportArgs),
+}
+
+/// An archive.
+#[derive(Debug, Args)]
+pub(crate) struct DirArgs {
+    /// The archive's directory
+    dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The options of `circbuf archive recover`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    archive: DirArgs,
+    /// Change nothing, only tell what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn archive(command: &ArchiveCommand) -> Result<(), Failure> {
+    match command {
+        ArchiveCommand::Ls(args) => ls(args),
+        ArchiveCommand::Verify(args) => verify_archive(args),
+        ArchiveCommand::Recover(args) => recover_archive(args),
+        ArchiveCommand::Export(args) => export::export(args),
+    }
+}
+
+fn ls(args: &DirArgs) -> Result<(), Failure> {
+    let archive = ArchiveReader::open(&args.dir).map_err(Failure::failed)?;
+    let (mut frames, mut losses) = (Vec::new(), Vec::new());
+    let (mut frame_count, mut lost, mut damaged) = (0u64, 0u64, 0u64);
+    let mut failed = None;
+    let mut lines = archive.scan().map_while(|found| found.map_err(|e| failed = Some(e)).ok());
+    let written = stdout::write(|out| {
+        for found in &mut lines {
+            let Found::Record(entry) = found else {
+                damaged += u64::from(matches!(found, Found::Damaged(_)));
+                continue;
+            };
+            match entry.content {
+                Content::Frame { .. } => frame_count += 1,
+                Content::Loss(loss) => lost += loss.count,
+            }
+            match (args.json, entry.content) {
+                (true, Content::Frame { .. }) => frames.push(frame_json(&entry)),
+                (true, Content::Loss(loss)) => losses.push(json!(loss)),
+                (false, _) => writeln!(out, "{}", line(&entry))?,
+            }
+        }
+        if args.json {
+            let schema = "circbuf.archive-ls/1";
+            return writeln!(
+                out,
+                "{}",
+                json!({ "schema": schema, "session": archive.session(), "frames": frames,
+                        "losses": losses, "damaged_extents": damaged })
+            );
+        }
+        let segments = archive.segments().len();
+        writeln!(
+            out,
+            "{frame_count} frames, {lost} lost, in {segments} segments of {:.1} MB in all{}",
+            archive.bytes() as f64 / 1e6,
+            if damaged > 0 {
+                format!("; {damaged} stretches are damaged: see verify")
+            } else {
+                String::new()
+            }
+        )
+    });
+    written?;
+    failed.map_or(Ok(()), |error| Err(Failure::failed(error)))
+}
+
+fn frame_json(entry: &Entry) -> Value {
+    let Content::Frame { time, geometry } = entry.content else { return Value::Null };
+    let header = &entry.header;
+    json!({
+        "sequence": header.sequence, "sec": time.sec, "usec": time.usec, "length": header.length,
+        "width": geometry.width, "height": geometry.height, "quality2": geometry.quality2,
+        "color_mode": geometry.color_mode, "camera": header.camera, "epoch": header.epoch,
+        "cursor": header.cursor, "realtime_ns": header.realtime_ns, "lost_before": header.lost_before,
+        "header_synthesised": header.synthesised, "segment": entry.segment, "offset": entry.offset,
+    })
+}
+
+fn line(entry: &Entry) -> String {
+    let header = &entry.header;
+    match entry.content {
+        Content::Frame { time, geometry } => format!(
+            "{:>9}  {time}  {:>8} bytes  {}x{}  segment {} at {:#x}",
+            header.sequence,
+            header.length,
+            geometry.width,
+            geometry.height,
+            entry.segment,
+            entry.offset
+        ),
+        Content::Loss(loss) => format!("{:>9}  {}", loss.sequence, describe(&loss)),
+    }
+}
+
+fn describe(loss: &Loss) -> String {
+    let time = |time: Option<circbuf_driver::ring::Timestamp>| {
+        time.map_or("unknown".to_owned(), |time| time.to_string())
+    };
+    format!(
+        "-- {} {} lost: {}, {} to {}",
+        loss.count,
+        if loss.exact { "frames" } else { "frames (estimated)" },
+        loss.reason.name(),
+        time(loss.first),
+        time(loss.last)
+    )
+}
+
+fn verify_archive(args: &DirArgs) -> Result<(), Failure> {
+    let report = verify(&args.dir, progress("verifying")).map_err(Failure::failed)?;
+    stdout::write(|out| {
+        if args.json {
+            let mut object = json!(report);
+            object["schema"] = json!("circbuf.archive-verify/1");
+            object["clean"] = json!(report.is_clean());
+            return writeln!(out, "{object}");
+        }
+        for problem in &report.problems.problems {
+            writeln!(
+                out,
+                "segment {} at {:#x}: {}",
+                problem.segment, problem.offset, problem.what
+            )?;
+        }
+        writeln!(
+            out,
+            "{} frames and {} loss records ({} frames lost, {} skipped by policy) in {} segments of \
+             {:.1} MB: {}",
+            report.frames,
+            report.losses,
+            report.frames_lost,
+            report.skipped,
+            report.segments,
+            report.bytes as f64 / 1e6,
+            if report.is_clean() { "clean" } else { "DAMAGED" }
+        )?;
+        if report.unindexed + report.tail_bytes > 0 {
+            writeln!(
+                out,
+                "{} records are not indexed, {} bytes behind the last whole record: as a killed run \
+                 leaves them; circbuf archive recover mends it",
+                report.unindexed, report.tail_bytes
+            )?;
+        }
+        Ok(())
+    })?;
+    if report.is_clean() {
+        return Ok(());
+    }
+    let problems = report.problems.problems_total;
+    Err(Failure::new(Code::Corruption, format!("{}: {problems} problems", args.dir.display())))
+}
+
+fn recover_archive(args: &RecoverArgs) -> Result<(), Failure> {
+    let dir = &args.archive.dir;
+    let report = recover(dir, args.dry_run, progress("recovering")).map_err(Failure::failed)?;
+    stdout::write(|out| {
+        if args.archive.json {
+            let mut object = json!(report);
+            object["schema"] = json!("circbuf.archive-recover/1");
+            return writeln!(out, "{object}");
+        }
+        for cut in &report.cuts {
+            let extent = &cut.extent;
+            writeln!(
+                out,
+                "segment {}: cut {} bytes at {:#x}{}: {}",
+                extent.segment,
+                extent.bytes,
+                extent.offset,
+                cut.after.map_or(String::new(), |sequence| format!(", behind frame {sequence}")),
+                extent.what
+            )?;
+        }
+        for problem in &report.damaged.problems {
+            writeln!(
+                out,
+                "segment {} at {:#x}: {}; left as it is",
+                problem.segment, problem.offset, problem.what
+            )?;
+        }
+        writeln!(
+            out,
+            "{}{} frames and {} loss records kept, {} bytes cut with {} torn records, {} indexes \
+             made again",
+            if report.dry_run { "dry run: " } else { "" },
+            report.frames,
+            report.losses,
+            report.bytes_cut,
+            report.records_torn,
+            report.indexes_rebuilt
+        )
+    })?;
+    match report.damaged.problems_total {
+        0 => Ok(()),
+        problems => Err(Failure::new(
+            Code::Corruption,
+            format!("{}: {problems} damaged stretches stay in it", dir.display()),
+        )),
+    }
+}

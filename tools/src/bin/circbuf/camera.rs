@@ -1,0 +1,140 @@
+//! Makes the emulated camera that the options describe.
+
+use circbuf_emulator::camera::{Camera, Limit, Options};
+use circbuf_emulator::clock::Clock;
+use circbuf_emulator::ledger::Ledger;
+use circbuf_emulator::model::{Gap, Model};
+use circbuf_emulator::pace::Pace;
+use circbuf_emulator::ring_file::RingFile;
+use circbuf_emulator::source::{JpegMode, Source, SourceOptions, SourceSpec};
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::failure::{Code, Failure, log_line};
+use crate::options::{
+    GapChoice, JpegChoice, LimitArgs, ModelChoice, PaceArgs, RingArgs, SourceArgs,
+};
+use crate::parse::BusRate;
+
+/// Frames a second, if nothing else tells.
+const FPS: f64 = 12.0;
+
+/// Everything that makes a camera.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CameraPlan {
+    pub(crate) source: SourceArgs,
+    pub(crate) ring: RingArgs,
+    pub(crate) pace: PaceArgs,
+    pub(crate) limits: LimitArgs,
+}
+
+/// A camera that is ready to run.
+pub(crate) struct ReadyCamera {
+    pub(crate) camera: Camera,
+    /// Which source, for people.
+    pub(crate) source: String,
+    /// How fast, for people.
+    pub(crate) pace: String,
+}
+
+impl CameraPlan {
+    /// Opens the source and makes the ring, a file at `path` or else a memfd. What the source has to
+    /// say is printed.
+    pub(crate) fn make(
+        &self,
+        path: Option<&Path>,
+        ledger: Ledger,
+        credit: Option<Arc<AtomicU64>>,
+    ) -> Result<ReadyCamera, Failure> {
+        let source_name = self.source.source.clone().unwrap_or_else(|| "synthetic".to_owned());
+        let spec: SourceSpec = source_name.parse().map_err(Failure::usage)?;
+        let fps = self.fps();
+        let source = Source::open(&spec, &self.source_options(fps)).map_err(Failure::failed)?;
+        source.notes().iter().for_each(|note| log_line(&format!("note: {note}")));
+        let pace = self.pace(self.pace.fps.is_none().then(|| source.fps_hint()).flatten().or(fps));
+        pace.check().map_err(Failure::usage)?;
+        let model = self.model();
+        let options = Options {
+            gap: self.gap().unwrap_or_else(|| model.gap()),
+            bare: self.ring.bare,
+            pace,
+            clock: if self.pace.virtual_time { Clock::Virtual } else { Clock::Real },
+            limit: Limit {
+                frames: self.limits.frames,
+                time: self.limits.seconds.map(|seconds| seconds.duration()),
+            },
+            ledger,
+            credit,
+        };
+        let ring = self.ring_file(path, model.ring_bytes())?;
+        let camera = Camera::new(ring, source, options).map_err(Failure::failed)?;
+        Ok(ReadyCamera { camera, source: source_name, pace: describe(&pace) })
+    }
+
+    fn ring_file(&self, path: Option<&Path>, ring_bytes: u64) -> Result<RingFile, Failure> {
+        let made = match path {
+            Some(path) => RingFile::create(path, ring_bytes),
+            None => RingFile::memfd(ring_bytes),
+        };
+        made.map_err(|error| Failure::new(Code::NoDevice, error))
+    }
+
+    fn fps(&self) -> Option<f64> {
+        (!self.pace.unpaced).then(|| self.pace.fps.unwrap_or(FPS))
+    }
+
+    fn pace(&self, fps: Option<f64>) -> Pace {
+        if self.pace.unpaced {
+            return Pace::UNPACED;
+        }
+        let bus_bytes_per_s = match self.pace.bus_mb_s {
+            Some(BusRate::Unlimited) => None,
+            Some(BusRate::MegabytesPerSecond(rate)) => NonZeroU64::new((rate * 1e6) as u64),
+            None => Some(self.model().bus_bytes_per_s()),
+        };
+        Pace { fps, bus_bytes_per_s }
+    }
+
+    fn model(&self) -> Model {
+        match (self.ring.ring_bytes, self.ring.model) {
+            (Some(bytes), _) => Model::Custom { ring_bytes: bytes.0 },
+            (None, Some(ModelChoice::Nc393)) => Model::Nc393,
+            (None, _) => Model::Nc353,
+        }
+    }
+
+    fn gap(&self) -> Option<Gap> {
+        self.ring.gap.map(|gap| match gap {
+            GapChoice::Zero => Gap::Zero,
+            GapChoice::Late => Gap::Late,
+            GapChoice::Skip => Gap::Skip,
+        })
+    }
+
+    fn source_options(&self, fps: Option<f64>) -> SourceOptions {
+        let standard = SourceOptions::default();
+        SourceOptions {
+            width: self.source.width.unwrap_or(standard.width),
+            height: self.source.height.unwrap_or(standard.height),
+            quality: self.source.quality.unwrap_or(standard.quality),
+            seed: self.source.seed.unwrap_or(standard.seed),
+            fps,
+            gray: self.source.gray,
+            jpeg: match self.source.jpeg {
+                Some(JpegChoice::Verbatim) => JpegMode::Verbatim,
+                _ => JpegMode::Auto,
+            },
+            window: self.source.window.map(|window| (window.0, window.1)),
+        }
+    }
+}
+
+fn describe(pace: &Pace) -> String {
+    let fps = pace.fps.map_or("as fast as possible".to_owned(), |fps| format!("{fps} fps"));
+    let bus = pace.bus_bytes_per_s.map_or("an unlimited bus".to_owned(), |rate| {
+        format!("a bus of {} MB/s", rate.get() as f64 / 1e6)
+    });
+    format!("{fps} over {bus}")
+}

@@ -1,0 +1,196 @@
+//! What a run needs, checked: the options turned into the driver's own.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use circbuf_abi::ring::PAYLOAD_BYTES_MAX;
+use circbuf_driver::archive::{Archive, ArchiveOptions, EngineChoice, Session};
+use circbuf_driver::capture::Origin;
+use circbuf_driver::clock::Moment;
+use circbuf_driver::device::Device;
+use circbuf_driver::dispatch::Delivery;
+use circbuf_driver::pipeline::{ConsumerOptions, Limits, Options, Processor};
+use circbuf_driver::proc::decode::Decoder;
+use circbuf_driver::proc::framecode::NumberIs;
+use circbuf_driver::proc::measure::Measured;
+use circbuf_driver::tail::StartAt;
+
+use crate::failure::Failure;
+use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, ProcArgs};
+use crate::parse::ProcessorChoice;
+
+/// The driver's side of a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DriverPlan {
+    pub(crate) driver: DriverArgs,
+    pub(crate) proc: ProcArgs,
+    pub(crate) arch: ArchArgs,
+}
+
+/// Frames that a built-in processor could and could not decode.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    pub(crate) decoded: AtomicU64,
+    pub(crate) undecodable: AtomicU64,
+    /// Frames whose picture tells another number than the driver.
+    pub(crate) misnumbered: AtomicU64,
+    /// Why measures are missing from the file, if they are.
+    pub(crate) write_error: Mutex<Option<String>>,
+}
+
+impl Decoded {
+    fn count(&self, measured: &Measured) {
+        self.decoded.fetch_add(1, Ordering::Relaxed);
+        let told = measured.number.filter(|_| measured.number_is == Some(NumberIs::Frame));
+        let agrees = told.is_none_or(|number| number == measured.sequence & u64::from(u32::MAX));
+        self.misnumbered.fetch_add(u64::from(!agrees), Ordering::Relaxed);
+    }
+}
+
+impl DriverPlan {
+    /// The largest payload to be believed in.
+    pub(crate) fn max_frame_bytes(&self) -> Result<Option<u32>, Failure> {
+        let Some(bytes) = self.driver.max_frame_bytes else { return Ok(None) };
+        match u32::try_from(bytes.0) {
+            Ok(bytes @ 1..=PAYLOAD_BYTES_MAX) => Ok(Some(bytes)),
+            _ => Err(Failure::usage(format!(
+                "--max-frame-bytes {} is out of range; a frame has 1 to {PAYLOAD_BYTES_MAX} bytes",
+                bytes.0
+            ))),
+        }
+    }
+
+    /// The pipeline's options. `session` is the number of this run.
+    pub(crate) fn options(&self, session: u64, limits: Limits) -> Result<Options, Failure> {
+        let mut options = Options { limits, ..Options::default() };
+        options.origin = Origin { camera: 0, session };
+        if self.driver.from == Some(FromChoice::Oldest) {
+            options.start = StartAt::Oldest;
+        }
+        if let Some(bytes) = self.driver.slab_bytes {
+            options.slab_bytes =
+                usize::try_from(bytes.0).ok().filter(|&bytes| bytes >= 16 << 10).ok_or_else(
+                    || Failure::usage("--slab-bytes is out of range; it takes 16KiB or more"),
+                )?;
+        }
+        set(&mut options.proc, self.proc.policy, self.proc.queue);
+        set(&mut options.arch, self.arch.policy, self.arch.queue);
+        Ok(options)
+    }
+
+    /// Begins the archive, if there is to be one.
+    pub(crate) fn archive(
+        &self,
+        session: u64,
+        device: &Device,
+    ) -> Result<Option<Archive>, Failure> {
+        let Some(dir) = &self.arch.dir else { return Ok(None) };
+        let mut options =
+            ArchiveOptions { index: !self.arch.no_index, ..ArchiveOptions::default() };
+        if let Some(bytes) = self.arch.segment_bytes {
+            options.segment_bytes = bytes.0;
+        }
+        options.segment_seconds = self.arch.segment_seconds;
+        if let Some(durability) = self.arch.durability {
+            options.durability = durability.0;
+        }
+        options.engine = match self.arch.engine {
+            Some(EngineName::Uring) => EngineChoice::Uring,
+            Some(EngineName::Pwrite) => EngineChoice::Pwrite,
+            Some(EngineName::Auto) | None => EngineChoice::Auto,
+        };
+        let session = Session {
+            session,
+            camera: 0,
+            geometry: device.registers().map(|registers| registers.geometry()).unwrap_or_default(),
+            ring_bytes: device.ring().bytes(),
+        };
+        Archive::create(dir, session, options, Moment::now()).map(Some).map_err(Failure::failed)
+    }
+
+    /// The processing workers.
+    pub(crate) fn processors(&self, decoded: &Arc<Decoded>) -> Result<Vec<Processor>, Failure> {
+        let output = match &self.proc.processor {
+            None | Some(ProcessorChoice::None) => return Ok(self.workers(|| Box::new(|_| {}))),
+            Some(ProcessorChoice::Decode(None)) => None,
+            Some(ProcessorChoice::Decode(Some(file))) => Some(open_output(file)?),
+        };
+        Ok(self.workers(|| decoder(Arc::clone(decoded), output.clone())))
+    }
+
+    /// Whether measures go to stdout, so that nothing else may.
+    pub(crate) fn occupies_stdout(&self) -> bool {
+        self.proc.processor == Some(ProcessorChoice::Decode(Some("-".to_owned())))
+    }
+
+    fn workers(&self, mut worker: impl FnMut() -> Processor) -> Vec<Processor> {
+        (0..self.proc.workers.unwrap_or(1)).map(|_| worker()).collect()
+    }
+}
+
+fn set(
+    consumer: &mut ConsumerOptions,
+    policy: Option<circbuf_driver::policy::Policy>,
+    queue: Option<u32>,
+) {
+    consumer.policy = policy.unwrap_or(consumer.policy);
+    consumer.queue_frames = queue.map_or(consumer.queue_frames, |frames| frames as usize);
+}
+
+type Output = Arc<Mutex<BufWriter<Box<dyn Write + Send>>>>;
+
+fn open_output(file: &str) -> Result<Output, Failure> {
+    let out: Box<dyn Write + Send> = match file {
+        "-" => Box::new(std::io::stdout()),
+        _ => Box::new(create(Path::new(file))?),
+    };
+    Ok(Arc::new(Mutex::new(BufWriter::new(out))))
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+}
+
+/// A worker that decodes and measures.
+fn decoder(decoded: Arc<Decoded>, output: Option<Output>) -> Processor {
+    let mut decoder = Decoder::new();
+    Box::new(move |delivery: &Delivery| match decoder.measure(&delivery.frame) {
+        Ok(measured) => {
+            decoded.count(&measured);
+            let Some(output) = &output else { return };
+            let line = serde_json::to_string(&measured).expect("numbers and names are JSON");
+            let mut out = output.lock().unwrap_or_else(PoisonError::into_inner);
+            // Flushed line by line: who follows the file wants to see the frame now.
+            if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+                let mut first = decoded.write_error.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert_with(|| error.to_string());
+            }
+        }
+        Err(error) => {
+            if decoded.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
+                log::info!("frame {} does not decode: {error}", delivery.frame.sequence());
+            }
+        }
+    })
+}
+
+/// A number for this run that no other run is likely to have.
+pub(crate) fn draw_session() -> u64 {
+    Moment::now().realtime_ns ^ u64::from(std::process::id()).rotate_left(40)
+}
+
+/// The device's path, unless the embedded camera is meant.
+pub(crate) fn device_path(driver: &DriverArgs) -> Result<Option<PathBuf>, Failure> {
+    match driver.device.as_deref() {
+        None | Some("emu:" | "emu") => Ok(None),
+        Some("") => Err(Failure::usage("--device is empty; emu: or the path of a ring")),
+        Some(name) if name.starts_with("vfio") => Err(Failure::new(
+            crate::failure::Code::NoDevice,
+            format!("{name}: PCI devices are not supported yet; name a ring file or a node"),
+        )),
+        Some(path) => Ok(Some(PathBuf::from(path))),
+    }
+}

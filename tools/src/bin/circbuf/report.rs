@@ -1,0 +1,202 @@
+//! The books, for people and for programs.
+
+use std::io::{self, Write};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use circbuf_driver::latency::Percentiles;
+use circbuf_driver::pipeline::EndedBy;
+use circbuf_driver::stats::{ConsumerBook, Snapshot};
+use circbuf_emulator::report::Report;
+use serde_json::json;
+
+use crate::failure::{Code, Failure};
+use crate::parse::LossBudget;
+use crate::plan::Decoded;
+use crate::session::Outcome;
+
+/// The table at the end of a run.
+pub(crate) fn table(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
+    let snapshot = &outcome.finished.snapshot;
+    let ring = &snapshot.ring;
+    writeln!(
+        out,
+        "{:.1} s  {} frames found whole, {:.1}/s{}",
+        snapshot.elapsed_s,
+        ring.passed,
+        ring.passed as f64 / snapshot.elapsed_s.max(1e-9),
+        headroom(ring.headroom_bytes_min, ring.bytes),
+    )?;
+    if let Some(Ok(camera)) = &outcome.camera {
+        camera_line(out, camera)?;
+    }
+    writeln!(out, "             expected  detected    passed   overrun      torn   corrupt")?;
+    writeln!(
+        out,
+        "  ring     {:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        ring.frames_expected.map_or("unknown".to_owned(), |frames| frames.to_string()),
+        ring.frames_detected,
+        ring.passed,
+        ring.lost.overrun,
+        ring.lost.torn,
+        ring.lost.corrupt,
+    )?;
+    if ring.lost_is == "estimated" {
+        writeln!(
+            out,
+            "  (no counters: what was overrun is estimated, and this line proves nothing)"
+        )?;
+    }
+    writeln!(
+        out,
+        "             expected delivered    policy   no_slab queue_full       io  in flight"
+    )?;
+    consumer(out, "proc", &snapshot.consumers.proc)?;
+    if outcome.finished.archive.is_some() {
+        consumer(out, "arch", &snapshot.consumers.arch.book)?;
+    }
+    rest(out, outcome)
+}
+
+fn camera_line(out: &mut dyn Write, camera: &Report) -> io::Result<()> {
+    write!(
+        out,
+        "  camera wrote {} frames, {:.1} MB",
+        camera.frames,
+        camera.payload_bytes as f64 / 1e6
+    )?;
+    match camera.late_frames {
+        0 => writeln!(out),
+        late => writeln!(
+            out,
+            "; {late} began late, by up to {:.1} ms: this machine or the source is too slow",
+            camera.slip_max.as_secs_f64() * 1e3
+        ),
+    }
+}
+
+fn headroom(bytes: Option<u64>, ring_bytes: u64) -> String {
+    bytes.map_or(String::new(), |bytes| {
+        let percent = bytes as f64 * 100.0 / ring_bytes as f64;
+        format!("; the writer came no nearer than {percent:.0} % of the ring")
+    })
+}
+
+fn consumer(out: &mut dyn Write, name: &str, book: &ConsumerBook) -> io::Result<()> {
+    writeln!(
+        out,
+        "  {name}     {:>10}{:>10}{:>10}{:>10}{:>11}{:>9}{:>11}   {}",
+        book.expected,
+        book.delivered,
+        book.policy,
+        book.lost.no_slab,
+        book.lost.queue_full,
+        book.lost.io,
+        book.in_flight,
+        if book.closes { "closes" } else { "DOES NOT CLOSE" }
+    )
+}
+
+fn rest(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
+    let snapshot = &outcome.finished.snapshot;
+    let arch = &snapshot.consumers.arch;
+    if let Some(archive) = &outcome.finished.archive {
+        let past_cache =
+            if archive.direct { "past the page cache" } else { "through the page cache" };
+        writeln!(
+            out,
+            "  archive  {:.1} MB in {} segments, {} frames durable, by {} {past_cache}",
+            arch.bytes_written as f64 / 1e6,
+            arch.segments,
+            arch.durable,
+            archive.engine,
+        )?;
+    }
+    let (decoded, undecodable) = counts(&outcome.decoded);
+    if decoded + undecodable > 0 {
+        let misnumbered = outcome.decoded.misnumbered.load(Ordering::Relaxed);
+        writeln!(
+            out,
+            "  decoded  {decoded} frames; {undecodable} do not decode, {misnumbered} show another \
+             number in the picture"
+        )?;
+    }
+    let latency = &snapshot.latency_us;
+    let text = |p: Percentiles| format!("{:.0}/{:.0}/{:.0}", p.p50, p.p99, p.max);
+    writeln!(
+        out,
+        "  latency  p50/p99/max in us since found: queued {}, processed {}, durable {}",
+        text(latency.tail),
+        text(latency.proc),
+        text(latency.durable)
+    )
+}
+
+fn counts(decoded: &Decoded) -> (u64, u64) {
+    (decoded.decoded.load(Ordering::Relaxed), decoded.undecodable.load(Ordering::Relaxed))
+}
+
+/// The same as one JSON object.
+pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
+    let mut object = serde_json::to_value(&outcome.finished.snapshot).expect("numbers are JSON");
+    let (decoded, undecodable) = counts(&outcome.decoded);
+    let misnumbered = outcome.decoded.misnumbered.load(Ordering::Relaxed);
+    object["decoded"] =
+        json!({ "frames": decoded, "undecodable": undecodable, "misnumbered": misnumbered });
+    object["ended_by"] = json!(match &outcome.finished.ended_by {
+        Ok(EndedBy::Stop) => "stop",
+        Ok(EndedBy::Camera) => "camera",
+        Ok(EndedBy::Frames) => "frames",
+        Ok(EndedBy::Silence) => "silence",
+        Ok(EndedBy::Abandoned) => "abandoned",
+        Err(_) => "error",
+    });
+    object["camera"] = match &outcome.camera {
+        Some(Ok(camera)) => json!({
+            "frames": camera.frames,
+            "payload_bytes": camera.payload_bytes,
+            "late_frames": camera.late_frames,
+            "slip_us_max": camera.slip_max.as_micros() as u64,
+        }),
+        _ => serde_json::Value::Null,
+    };
+    if let Some(archive) = &outcome.finished.archive {
+        object["archive"] = json!({
+            "engine": archive.engine,
+            "direct": archive.direct,
+            "io_errors": archive.io_errors,
+            "last_error": archive.last_error,
+        });
+    }
+    object
+}
+
+/// Whether more was lost than allowed: the ring's losses and those of the worse consumer.
+pub(crate) fn check_budget(snapshot: &Snapshot, budget: Option<LossBudget>) -> Result<(), Failure> {
+    let Some(budget) = budget else { return Ok(()) };
+    let of = |book: &ConsumerBook| book.lost.no_slab + book.lost.queue_full + book.lost.io;
+    let consumers = &snapshot.consumers;
+    let ring = snapshot.ring.lost;
+    let lost =
+        ring.overrun + ring.torn + ring.corrupt + of(&consumers.proc).max(of(&consumers.arch.book));
+    let expected = snapshot.ring.frames_detected + ring.overrun;
+    let (exceeded, allowed) = match budget {
+        LossBudget::Frames(frames) => (lost > frames, frames.to_string()),
+        LossBudget::Percent(percent) => {
+            (lost as f64 * 100.0 > percent * expected as f64, format!("{percent} %"))
+        }
+    };
+    if !exceeded {
+        return Ok(());
+    }
+    let message = format!("{lost} of {expected} frames lost; --max-lost allows {allowed}");
+    Err(Failure::new(Code::LossBudget, message))
+}
+
+/// A file of measures that is incomplete.
+pub(crate) fn check_measures(decoded: &Decoded) -> Result<(), Failure> {
+    match &*decoded.write_error.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(Failure::failed(format!("the measures could not be written: {error}"))),
+        None => Ok(()),
+    }
+}

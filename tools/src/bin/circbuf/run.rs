@@ -1,0 +1,139 @@
+//! `circbuf run`: the driver, with an embedded camera or on somebody else's ring.
+
+use std::path::PathBuf;
+
+use circbuf_emulator::ledger::Ledger;
+use circbuf_tools::stdout;
+use clap::Args;
+
+use crate::camera::CameraPlan;
+use crate::config::Config;
+use crate::failure::{Failure, log_line};
+use crate::options::{ArchArgs, DriverArgs, LimitArgs, PaceArgs, ProcArgs, RingArgs, SourceArgs};
+use crate::parse::Seconds;
+use crate::plan::{DriverPlan, device_path};
+use crate::session::{Outcome, run_embedded, run_foreign};
+use crate::status::interruption;
+use crate::{report, session};
+
+/// The options of `circbuf run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  circbuf run --seconds 20 --archive A        an emulated camera, archived
+  circbuf run --device /dev/shm/ring          the ring of `circbuf emulate --ring /dev/shm/ring`
+  circbuf run pictures/ 10 --proc decode=-    a folder of JPEG or .npy, measured
+  ffmpeg ... -f yuv4mpegpipe - | circbuf run --source y4m:-")]
+pub(crate) struct RunArgs {
+    /// Pictures, as --source
+    #[arg(value_name = "SOURCE", conflicts_with = "source")]
+    pictures: Option<String>,
+    /// Seconds, as --seconds
+    #[arg(value_name = "SECONDS", conflicts_with = "seconds")]
+    duration: Option<Seconds>,
+    /// TOML file with the tables [source] [ring] [pace] [limits] [driver] [proc] [arch]
+    #[arg(long, env = "CIRCBUF_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the books as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    driver: DriverArgs,
+    #[command(flatten)]
+    proc: ProcArgs,
+    #[command(flatten)]
+    arch: ArchArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    ring: RingArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
+    args.source.source = args.source.source.take().or(args.pictures.take());
+    args.limits.seconds = args.limits.seconds.or(args.duration);
+    let config = Config::load(args.config.as_ref())?;
+    args.driver.fill(config.driver);
+    args.proc.fill(config.proc);
+    args.arch.fill(config.arch);
+    args.limits.fill(config.limits);
+    args.source.fill(config.source);
+    args.ring.fill(config.ring);
+    args.pace.fill(config.pace);
+    let interrupted = interruption()?;
+    let driver = DriverPlan { driver: args.driver, proc: args.proc, arch: args.arch };
+    if args.json && driver.occupies_stdout() {
+        return Err(Failure::usage("--json and --proc decode=- both want stdout; name a file"));
+    }
+    let announce = |what: &str| log_line(&format!("circbuf: {what}"));
+    let outcome = match device_path(&driver.driver)? {
+        None => {
+            let camera = CameraPlan {
+                source: args.source,
+                ring: args.ring,
+                pace: args.pace,
+                limits: args.limits,
+            };
+            let ledger = open_ledger(&camera)?;
+            run_embedded(&camera, None, ledger, &driver, &interrupted, announce)?
+        }
+        Some(path) => {
+            refuse_camera_options(&args.source, &args.ring, &args.pace)?;
+            let seconds = args.limits.seconds.map(|seconds| seconds.duration());
+            let limits = session::RunLimits { seconds, frames: args.limits.frames };
+            run_foreign(&path, &driver, limits, &interrupted, announce)?
+        }
+    };
+    print_books(&outcome, args.json, driver.occupies_stdout())?;
+    outcome.check()?;
+    report::check_measures(&outcome.decoded)?;
+    report::check_budget(&outcome.finished.snapshot, driver.driver.max_lost)
+}
+
+/// The ledger that the options ask for.
+pub(crate) fn open_ledger(camera: &CameraPlan) -> Result<Ledger, Failure> {
+    match &camera.pace.ledger {
+        Some(path) => Ledger::to_file(path).map_err(Failure::failed),
+        None => Ok(Ledger::none()),
+    }
+}
+
+/// Options of an embedded camera have no meaning where there is none.
+fn refuse_camera_options(
+    source: &SourceArgs,
+    ring: &RingArgs,
+    pace: &PaceArgs,
+) -> Result<(), Failure> {
+    let set = [
+        ("--source", source.source.is_some()),
+        ("--model", ring.model.is_some()),
+        ("--ring-bytes", ring.ring_bytes.is_some()),
+        ("--bare", ring.bare),
+        ("--fps", pace.fps.is_some()),
+        ("--unpaced", pace.unpaced),
+        ("--lossless", pace.lossless),
+        ("--ledger", pace.ledger.is_some()),
+    ];
+    match set.iter().find(|(_, is_set)| *is_set) {
+        Some((option, _)) => Err(Failure::usage(format!(
+            "{option} is about the embedded camera, but --device names another one; leave one out"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn print_books(outcome: &Outcome, json: bool, stdout_is_taken: bool) -> Result<(), Failure> {
+    if json {
+        let object = report::json(outcome);
+        return Ok(stdout::write(|out| writeln!(out, "{object}"))?);
+    }
+    if stdout_is_taken {
+        let _closed = report::table(&mut std::io::stderr(), outcome);
+        return Ok(());
+    }
+    Ok(stdout::write(|out| report::table(out, outcome))?)
+}

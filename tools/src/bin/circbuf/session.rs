@@ -1,0 +1,251 @@
+//! One run from the first frame to the books: a camera if it is an embedded one, and the pipeline.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use circbuf_driver::device::{Device, OpenError};
+use circbuf_driver::pipeline::{EndedBy, Finished, Limits, Pipeline};
+use circbuf_driver::stats::Snapshot;
+use circbuf_emulator::camera::CameraThread;
+use circbuf_emulator::ledger::Ledger;
+use circbuf_emulator::report::Report;
+
+use crate::camera::CameraPlan;
+use crate::failure::{Failure, log_line};
+use crate::plan::{Decoded, DriverPlan, draw_session};
+use crate::status::{StatusLine, wait};
+
+/// How long a driver waits for a ring that does not exist yet, if `--timeout` does not tell.
+const APPEARANCE: Duration = Duration::from_secs(5);
+
+/// How long a driver of a foreign ring waits for a frame, if `--timeout` does not tell.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// When the driver of a foreign ring ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RunLimits {
+    pub(crate) seconds: Option<Duration>,
+    pub(crate) frames: Option<u64>,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) finished: Finished,
+    /// What the embedded camera says.
+    pub(crate) camera: Option<Result<Report, Failure>>,
+    pub(crate) decoded: Arc<Decoded>,
+}
+
+/// Runs the embedded camera, its ring a file or in memory, and drives it. `announce` is told what it
+/// is before the start.
+pub(crate) fn run_embedded(
+    camera: &CameraPlan,
+    ring_file: Option<&Path>,
+    ledger: Ledger,
+    driver: &DriverPlan,
+    interrupted: &AtomicBool,
+    announce: impl FnOnce(&str),
+) -> Result<Outcome, Failure> {
+    let credit = camera.pace.lossless.then(|| Arc::new(AtomicU64::new(0)));
+    let ready = camera.make(ring_file, ledger, credit.clone())?;
+    let ring = ready.camera.ring();
+    let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd()))?;
+    let ring_bytes = device.ring().bytes();
+    let limits =
+        Limits { frames: None, silence: driver.driver.timeout.map(|timeout| timeout.duration()) };
+    let (pipeline, decoded) = start(device, driver, limits, credit)?;
+    announce(&format!("{}, {}, ring of {ring_bytes} bytes in memory", ready.source, ready.pace));
+    let camera = ready.camera.spawn().map_err(Failure::failed)?;
+    watch(&pipeline, interrupted, || camera.stop());
+    Ok(finish(pipeline, Some(camera), decoded))
+}
+
+/// Drives the ring of somebody else.
+pub(crate) fn run_foreign(
+    path: &Path,
+    driver: &DriverPlan,
+    limits: RunLimits,
+    interrupted: &AtomicBool,
+    announce: impl FnOnce(&str),
+) -> Result<Outcome, Failure> {
+    let device = open(path, driver, interrupted)?;
+    announce(&describe(path, &device));
+    let timeout = driver.driver.timeout.map_or(SILENCE, |timeout| timeout.duration());
+    let end = limits.seconds.map(|seconds| Instant::now() + seconds);
+    let limits = Limits { frames: limits.frames, silence: Some(timeout) };
+    let (pipeline, decoded) = start(device, driver, limits, None)?;
+    let over = AtomicBool::new(false);
+    watch_until(&pipeline, interrupted, end, &over, || pipeline.stop());
+    Ok(finish(pipeline, None, decoded))
+}
+
+fn start(
+    device: Device,
+    driver: &DriverPlan,
+    limits: Limits,
+    credit: Option<Arc<AtomicU64>>,
+) -> Result<(Pipeline, Arc<Decoded>), Failure> {
+    let session = draw_session();
+    let mut options = driver.options(session, limits)?;
+    options.credit = credit;
+    let decoded = Arc::new(Decoded::default());
+    let processors = driver.processors(&decoded)?;
+    let archive = driver.archive(session, &device)?;
+    let pipeline =
+        Pipeline::start(device, processors, archive, &options).map_err(Failure::failed)?;
+    Ok((pipeline, decoded))
+}
+
+/// Opens the ring, waiting for it to appear: camera and driver may be started in either order. A
+/// ring that a camera left behind is not waited on, but for the one that takes its place.
+fn open(path: &Path, driver: &DriverPlan, interrupted: &AtomicBool) -> Result<Device, Failure> {
+    let max_frame_bytes = driver.max_frame_bytes()?;
+    let patience = driver.driver.timeout.map_or(APPEARANCE, |timeout| timeout.duration());
+    let (end, mut told) = (Instant::now() + patience, false);
+    let from_oldest = driver.driver.from == Some(crate::options::FromChoice::Oldest);
+    loop {
+        let opened = Device::open(path, max_frame_bytes);
+        let waits_for = match &opened {
+            Err(error) if error.is_not_found() && may_appear(path) => "there is no such ring yet",
+            Ok(device) if !from_oldest && (device.has_ended() || device.is_abandoned()) => {
+                "the camera of this ring has ended"
+            }
+            _ => return Ok(opened?),
+        };
+        if Instant::now() >= end || wait(interrupted) {
+            return given_up(path, opened, waits_for);
+        }
+        if !std::mem::replace(&mut told, true) {
+            let patience = patience.as_secs_f64();
+            log_line(&format!("{}: {waits_for}; waiting up to {patience} s", path.display()));
+        }
+    }
+}
+
+fn given_up(
+    path: &Path,
+    opened: Result<Device, OpenError>,
+    waits_for: &str,
+) -> Result<Device, Failure> {
+    opened?;
+    Err(Failure::failed(format!(
+        "{}: {waits_for}, and no new one came; use --from oldest to read what is left in it",
+        path.display()
+    )))
+}
+
+/// Nodes do not appear because somebody starts a camera, and nothing appears in a folder that is not
+/// there.
+fn may_appear(path: &Path) -> bool {
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+    folder.is_dir() && folder != Path::new("/dev")
+}
+
+fn describe(path: &Path, device: &Device) -> String {
+    let bytes = device.ring().bytes();
+    let by = match device.registers() {
+        Some(_) => "with counters",
+        None => "without counters: what is lost is estimated, and torn frames may be accepted",
+    };
+    format!("{}, ring of {bytes} bytes {by}", path.display())
+}
+
+fn watch(pipeline: &Pipeline, interrupted: &AtomicBool, stop: impl Fn()) {
+    watch_until(pipeline, interrupted, None, &AtomicBool::new(false), stop);
+}
+
+/// Waits for the end of the run; asks for it once when it is interrupted or the time is over.
+fn watch_until(
+    pipeline: &Pipeline,
+    interrupted: &AtomicBool,
+    end: Option<Instant>,
+    asked: &AtomicBool,
+    stop: impl Fn(),
+) {
+    let mut line = StatusLine::new();
+    let mut before = pipeline.snapshot();
+    while !pipeline.is_finished() {
+        let over = end.is_some_and(|end| Instant::now() >= end);
+        if (wait(interrupted) || over) && !asked.swap(true, Ordering::Relaxed) {
+            stop();
+        }
+        line.show(|| {
+            let now = pipeline.snapshot();
+            let text = status(&before, &now);
+            before = now;
+            text
+        });
+    }
+    line.clear();
+}
+
+/// One line a second: what it came to so far, and the rates of the last second.
+fn status(before: &Snapshot, now: &Snapshot) -> String {
+    let seconds = (now.elapsed_s - before.elapsed_s).max(1e-3);
+    let fps = (now.ring.passed - before.ring.passed) as f64 / seconds;
+    let arch = &now.consumers.arch;
+    let lost = now.ring.lost.overrun + now.ring.lost.torn + now.ring.lost.corrupt;
+    let written = (arch.bytes_written - before.consumers.arch.bytes_written) as f64 / seconds / 1e6;
+    format!(
+        "{:7.1} s  {} frames, {fps:.1}/s, {lost} lost  proc {}  archive {}, {written:.1} MB/s",
+        now.elapsed_s, now.ring.passed, now.consumers.proc.delivered, arch.book.delivered,
+    )
+}
+
+fn finish(pipeline: Pipeline, camera: Option<CameraThread>, decoded: Arc<Decoded>) -> Outcome {
+    if let Some(camera) = &camera {
+        // The pipeline may have failed while the camera goes on.
+        camera.stop();
+    }
+    let camera = camera.map(|camera| camera.join().map_err(Failure::failed));
+    Outcome { finished: pipeline.join(), camera, decoded }
+}
+
+impl Outcome {
+    fn archive_error(&self) -> String {
+        let archive = self.finished.archive.as_ref();
+        let error = archive.and_then(|archive| archive.last_error.as_deref());
+        error.map_or(String::new(), |error| format!(": {error}"))
+    }
+
+    /// Why the run as such is a failure, whatever was lost.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if let Some(Err(failure)) = &self.camera {
+            return Err(failure.clone());
+        }
+        match &self.finished.ended_by {
+            Err(error) => return Err(Failure::failed(error)),
+            Ok(EndedBy::Silence) => return Err(Failure::failed(silence(&self.finished.snapshot))),
+            Ok(EndedBy::Abandoned) => {
+                return Err(Failure::failed(
+                    "the camera's process is gone without having ended its ring; what it had \
+                     completed was read",
+                ));
+            }
+            Ok(EndedBy::Camera | EndedBy::Stop | EndedBy::Frames) => {}
+        }
+        self.finished.snapshot.check_balance().map_err(Failure::failed)?;
+        match self.finished.snapshot.consumers.arch.book.lost.io {
+            0 => Ok(()),
+            lost => Err(Failure::failed(format!(
+                "the archive could not be written: {lost} frames lost{}",
+                self.archive_error()
+            ))),
+        }
+    }
+}
+
+fn silence(snapshot: &Snapshot) -> String {
+    match snapshot.ring.passed {
+        0 => {
+            "no frame came: is this a ring, and is its camera running? (--timeout sets how long to \
+              wait, --from oldest reads what is left in it)"
+                .to_owned()
+        }
+        frames => format!("no frame came any more after {frames}; --timeout sets how long to wait"),
+    }
+}
