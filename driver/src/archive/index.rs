@@ -19,7 +19,8 @@
 //!     ("length", "<u4"), ("kind", "u1"), ("flags", "u1"), ("zero", "<u2"),
 //!     ("body_crc", "<u4"), ("crc", "<u4")])
 //! index = np.fromfile("seg-000000.idx", entry)
-//! payload = np.fromfile("seg-000000.cbs", "u1", index["length"][0], offset=index["offset"][0] + 128)
+//! length, offset = int(index["length"][0]), int(index["offset"][0])
+//! payload = np.fromfile("seg-000000.cbs", "u1", length, offset=offset + 128)
 //! ```
 //!
 //! The index is the witness of what is on disk: with a durability other than none, an entry is

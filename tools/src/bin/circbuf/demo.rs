@@ -115,7 +115,6 @@ fn tell(out: &mut dyn std::io::Write, comparison: &Comparison, dir: &Path) -> st
     writeln!(
         out,
         "\nnext:\n  \
-         circbuf test: cargo test --workspace\n  \
          circbuf dump --check {dir}/ring           which frames the ring still holds\n  \
          test_mmap {dir}/ring --frame 0            one of them in hex\n  \
          circbuf archive ls {dir}/archive          what was archived\n  \

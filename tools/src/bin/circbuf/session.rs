@@ -14,6 +14,7 @@ use circbuf_emulator::report::Report;
 
 use crate::camera::CameraPlan;
 use crate::failure::{Failure, log_line};
+use crate::options::FromChoice;
 use crate::plan::{Decoded, DriverPlan, draw_session};
 use crate::status::{StatusLine, wait};
 
@@ -71,12 +72,17 @@ pub(crate) fn run_foreign(
     interrupted: &AtomicBool,
     announce: impl FnOnce(&str),
 ) -> Result<Outcome, Failure> {
-    let device = open(path, driver, interrupted)?;
+    let (device, waited) = open(path, driver, interrupted)?;
     announce(&describe(path, &device));
     let timeout = driver.driver.timeout.map_or(SILENCE, |timeout| timeout.duration());
     let end = limits.seconds.map(|seconds| Instant::now() + seconds);
     let limits = Limits { frames: limits.frames, silence: Some(timeout) };
-    let (pipeline, decoded) = start(device, driver, limits, None)?;
+    let mut driver = driver.clone();
+    if waited {
+        // The driver was there first: what completed between two of its looks is its own as well.
+        driver.driver.from = Some(FromChoice::Oldest);
+    }
+    let (pipeline, decoded) = start(device, &driver, limits, None)?;
     let over = AtomicBool::new(false);
     watch_until(&pipeline, interrupted, end, &over, || pipeline.stop());
     Ok(finish(pipeline, None, decoded))
@@ -100,12 +106,17 @@ fn start(
 }
 
 /// Opens the ring, waiting for it to appear: camera and driver may be started in either order. A
-/// ring that a camera left behind is not waited on, but for the one that takes its place.
-fn open(path: &Path, driver: &DriverPlan, interrupted: &AtomicBool) -> Result<Device, Failure> {
+/// ring that a camera left behind is not waited on, but for the one that takes its place. Also tells
+/// whether it had to wait.
+fn open(
+    path: &Path,
+    driver: &DriverPlan,
+    interrupted: &AtomicBool,
+) -> Result<(Device, bool), Failure> {
     let max_frame_bytes = driver.max_frame_bytes()?;
     let patience = driver.driver.timeout.map_or(APPEARANCE, |timeout| timeout.duration());
     let (end, mut told) = (Instant::now() + patience, false);
-    let from_oldest = driver.driver.from == Some(crate::options::FromChoice::Oldest);
+    let from_oldest = driver.driver.from == Some(FromChoice::Oldest);
     loop {
         let opened = Device::open(path, max_frame_bytes);
         let waits_for = match &opened {
@@ -113,7 +124,7 @@ fn open(path: &Path, driver: &DriverPlan, interrupted: &AtomicBool) -> Result<De
             Ok(device) if !from_oldest && (device.has_ended() || device.is_abandoned()) => {
                 "the camera of this ring has ended"
             }
-            _ => return Ok(opened?),
+            _ => return Ok((opened?, told)),
         };
         if Instant::now() >= end || wait(interrupted) {
             return given_up(path, opened, waits_for);
@@ -129,7 +140,7 @@ fn given_up(
     path: &Path,
     opened: Result<Device, OpenError>,
     waits_for: &str,
-) -> Result<Device, Failure> {
+) -> Result<(Device, bool), Failure> {
     opened?;
     Err(Failure::failed(format!(
         "{}: {waits_for}, and no new one came; use --from oldest to read what is left in it",
