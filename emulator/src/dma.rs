@@ -143,10 +143,18 @@ impl RegisterPage {
 
     /// Announces that `frames` frames are whole, and that the next one starts at `complete`.
     pub(crate) fn publish_complete(&mut self, complete: u64, frames: u64) {
+        self.begin_update();
+        self.end_update(complete, frames);
+    }
+
+    fn begin_update(&mut self) {
         self.update += 1;
         self.store_u64(reg::UPDATE, self.update);
-        // SYNC POINT: odd `update` before the pair, and the stamped header before `complete`.
+        // SYNC POINT: odd `update` before what changes, and the stamped header before `complete`.
         fence(Ordering::Release);
+    }
+
+    fn end_update(&mut self, complete: u64, frames: u64) {
         self.store_u64(reg::COMPLETE, complete);
         self.store_u64(reg::FRAMES, frames);
         self.update += 1;
@@ -155,12 +163,13 @@ impl RegisterPage {
 
     /// Begins epoch `epoch`: all cursors return to 0, `frames` stays.
     pub(crate) fn reset(&mut self, epoch: u64, frames: u64) {
+        self.begin_update();
         self.store_u64(reg::EPOCH, epoch);
         // SYNC POINT: epoch before any counter or byte changes.
         fence(Ordering::SeqCst);
         self.reserve(0);
-        self.publish_complete(0, frames);
         self.publish_written(0);
+        self.end_update(0, frames);
     }
 
     fn store_u64(&self, field: usize, value: u64) {

@@ -10,8 +10,9 @@
 //! The writer stores [`RESERVED`] (then a full fence) before it touches bytes below it, and
 //! [`WRITTEN`] with release ordering after they are in memory. [`COMPLETE`] and [`FRAMES`] belong
 //! together: they change while [`UPDATE`] is odd, after the frame's header is stamped where there
-//! is an interrupt handler. At a reset [`EPOCH`] is stored (then a full fence) before any counter
-//! or byte changes.
+//! is an interrupt handler. At a reset [`EPOCH`] is stored (then a full fence) before any other
+//! counter or byte changes, and while [`UPDATE`] is odd, so that it is never seen beside the numbers
+//! of the epoch before.
 
 /// Size of the page.
 pub const PAGE_BYTES: usize = 4096;
@@ -50,7 +51,7 @@ pub const FLAGS: usize = 0x038;
 
 /// u64: number of resets.
 pub const EPOCH: usize = 0x100;
-/// u64: odd while [`COMPLETE`] and [`FRAMES`] change together.
+/// u64: odd while [`COMPLETE`] and [`FRAMES`], and at a reset [`EPOCH`], change together.
 pub const UPDATE: usize = 0x108;
 /// u64: behind the gap of the last whole frame, which is where the next one starts.
 pub const COMPLETE: usize = 0x110;
