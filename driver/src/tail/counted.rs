@@ -110,7 +110,16 @@ impl Counted {
     }
 
     pub(super) fn expected(&self, registers: &Registers) -> Option<u64> {
-        registers.progress().map(|progress| progress.frames - self.first)
+        registers.progress()?.frames.checked_sub(self.first)
+    }
+
+    /// Whether nothing is complete that was not read or given up. Of a device that died at
+    /// changing its numbers nothing more can be had.
+    pub(super) fn has_read_all(&self, registers: &Registers) -> bool {
+        registers.progress().is_none_or(|progress| {
+            let read = Progress { epoch: self.epoch, complete: self.next, frames: self.sequence };
+            read == progress
+        })
     }
 
     pub(super) fn poll(
@@ -119,14 +128,14 @@ impl Counted {
         registers: &Registers,
     ) -> Result<Step, DeviceError> {
         let Some(progress) = registers.progress() else { return Ok(Step::Idle) };
+        self.check(registers, progress)?;
         if progress.epoch != self.epoch {
             return Ok(self.restart(device, registers, progress));
         }
-        self.check(registers, progress)?;
         if self.next == progress.complete {
             return Ok(self.settle_count(progress));
         }
-        if self.is_overtaken(device, registers) {
+        if self.is_overtaken(device, registers, progress) {
             return Ok(self.lose_overrun(device, registers, progress));
         }
         Ok(self.next_frame(device, progress))
@@ -134,32 +143,23 @@ impl Counted {
 
     /// A page whose counters run backwards, or do not fit each other, cannot be followed.
     fn check(&mut self, registers: &Registers, progress: Progress) -> Result<(), DeviceError> {
-        let chunk = CHUNK_BYTES as u64;
-        let bytes = progress.complete.checked_sub(self.seen.complete);
-        let frames = progress.frames.checked_sub(self.seen.frames);
-        let agree = match (bytes, frames) {
-            (Some(bytes), Some(frames)) => {
-                bytes / SLOT_BYTES_MIN >= frames && (bytes > 0) == (frames > 0)
-            }
-            _ => false,
-        };
         let reach = registers.reach();
         let reached = reach.epoch != progress.epoch
             || reach.reserved.saturating_add(GAP_BYTES as u64) >= progress.complete;
-        // Half of the range: a cursor that is followed never comes near the place where sums wrap.
-        if !agree
-            || !reached
-            || !progress.complete.is_multiple_of(chunk)
-            || progress.complete > u64::MAX / 2
-        {
+        // Half of the range: what is followed never comes near the place where sums wrap.
+        let in_range = progress.complete.max(progress.frames) <= u64::MAX / 2;
+        let aligned = progress.complete.is_multiple_of(CHUNK_BYTES as u64);
+        if !follows(self.seen, progress) || !reached || !in_range || !aligned {
             return Err(registers.contradiction(progress, self.seen.complete).into());
         }
         self.seen = progress;
         Ok(())
     }
 
-    fn is_overtaken(&self, device: &Device, registers: &Registers) -> bool {
-        registers.reach().reserved > self.next + (device.ring().bytes() - GAP_BYTES as u64)
+    /// Whether the writer may have come to the frame at `next`, or counts more than a ring holds.
+    fn is_overtaken(&self, device: &Device, registers: &Registers, progress: Progress) -> bool {
+        let reserved = at_least_complete(registers, progress);
+        reserved > self.next + (device.ring().bytes() - GAP_BYTES as u64)
     }
 
     /// All frames up to here are accounted for; the counter has the last word on how many they were.
@@ -172,7 +172,6 @@ impl Counted {
     fn restart(&mut self, device: &Device, registers: &Registers, progress: Progress) -> Step {
         let expected = self.sequence;
         self.epoch = progress.epoch;
-        self.seen = progress;
         self.go_back(device, registers, progress);
         let found = std::mem::replace(&mut self.sequence, expected);
         self.lose(found.saturating_sub(expected), LossReason::Overrun, None)
@@ -198,7 +197,8 @@ impl Counted {
     fn go_back(&mut self, device: &Device, registers: &Registers, progress: Progress) {
         let ring_bytes = device.ring().bytes();
         let margin = if registers.has_ended() { 0 } else { ring_bytes / 4 };
-        let reserved = registers.reach().reserved;
+        // A page that lies must not make the walk longer than the ring.
+        let reserved = at_least_complete(registers, progress);
         let oldest = (reserved + margin + GAP_BYTES as u64).saturating_sub(ring_bytes);
         self.chain.walk(device, progress, oldest);
         self.next = self.chain.lowest().unwrap_or(progress.complete);
@@ -207,6 +207,11 @@ impl Counted {
 
     /// The frame at `next`, of which the counters say that it is complete.
     fn next_frame(&mut self, device: &Device, progress: Progress) -> Step {
+        if self.sequence >= progress.frames {
+            // All are accounted for, whatever these bytes look like: the counter has the last word.
+            self.next = progress.complete;
+            return Step::Idle;
+        }
         if let Some(candidate) = self.by_header(device, progress) {
             return self.found(candidate);
         }
@@ -282,6 +287,23 @@ impl Counted {
         self.sequence += count;
         Step::Lost(Loss { reason, sequence, count, exact: true, first: self.last_time, last })
     }
+}
+
+/// How far the writer may have come; at least as far as it has completed, the last gap apart.
+fn at_least_complete(registers: &Registers, progress: Progress) -> u64 {
+    let complete = progress.complete.saturating_sub(GAP_BYTES as u64);
+    registers.reach().reserved.clamp(complete, u64::MAX / 2)
+}
+
+/// Whether counters that were `before` can be `now`.
+fn follows(before: Progress, now: Progress) -> bool {
+    let Some(frames) = now.frames.checked_sub(before.frames) else { return false };
+    if now.epoch != before.epoch {
+        return now.epoch > before.epoch;
+    }
+    now.complete
+        .checked_sub(before.complete)
+        .is_some_and(|bytes| bytes / SLOT_BYTES_MIN >= frames && (bytes > 0) == (frames > 0))
 }
 
 /// Waits out a moment in which the device changes its numbers. Of one that died at it nothing is
