@@ -86,6 +86,8 @@ pub enum RegistersError {
 #[derive(Debug)]
 pub struct Registers {
     page: Mapping,
+    /// As it was when it was checked: the page may be changed by whoever can write it.
+    max_slot_bytes: u64,
 }
 
 impl Registers {
@@ -94,7 +96,7 @@ impl Registers {
     /// # Errors
     /// If it is no register page, or not that of a ring of `ring_bytes`.
     pub fn new(page: Mapping, ring_bytes: u64) -> Result<Registers, RegistersError> {
-        let registers = Registers { page };
+        let mut registers = Registers { page, max_slot_bytes: 0 };
         let found = registers.u64(reg::MAGIC);
         if found != reg::MAGIC_VALUE {
             return Err(RegistersError::Magic { found });
@@ -107,19 +109,20 @@ impl Registers {
         if told != ring_bytes {
             return Err(RegistersError::RingBytes { told, actual: ring_bytes });
         }
-        let max_slot_bytes = registers.max_slot_bytes();
+        let max_slot_bytes = registers.u64(reg::MAX_SLOT_BYTES);
         let lawful = (SLOT_BYTES_MIN..=ring_bytes / SLOTS_MIN).contains(&max_slot_bytes);
         if !lawful || !max_slot_bytes.is_multiple_of(CHUNK_BYTES as u64) {
             return Err(RegistersError::MaxSlot { max_slot_bytes, ring_bytes });
         }
         debug_assert!(ring_bytes.is_multiple_of(RING_BYTES_ALIGN));
+        registers.max_slot_bytes = max_slot_bytes;
         Ok(registers)
     }
 
     /// The largest distance from one frame's start to the next, in bytes.
     #[must_use]
     pub fn max_slot_bytes(&self) -> u64 {
-        self.u64(reg::MAX_SLOT_BYTES)
+        self.max_slot_bytes
     }
 
     /// Size, quality and colour mode of the pictures; zeros if unknown.
