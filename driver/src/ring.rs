@@ -50,7 +50,7 @@ impl std::fmt::Display for Timestamp {
 }
 
 /// The 12 bytes at the end of a frame's last chunk, not yet trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Trailer {
     /// Exposure time; the microseconds may be out of range.
     pub time: Timestamp,

@@ -5,6 +5,8 @@
 //! one is a relic of an earlier lap, unless two chained successors appear behind it that agree with
 //! it on a new time: then the camera's clock was set back.
 
+use std::collections::HashSet;
+
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, TRAILER_MARKER};
 
 use super::{StartAt, Step};
@@ -28,7 +30,7 @@ pub(super) struct Watched {
     last: Option<Last>,
     stale: Option<Chain>,
     /// Frames from before the clock was set back: newer by their time, but old.
-    relics: Vec<Located>,
+    relics: HashSet<Located>,
     period_us: Option<f64>,
     idle_steps: u32,
 }
@@ -52,7 +54,7 @@ impl Watched {
             stamped: None,
             last: None,
             stale: None,
-            relics: Vec::new(),
+            relics: HashSet::new(),
             period_us: None,
             idle_steps: 0,
         };
@@ -112,7 +114,7 @@ impl Watched {
         let before = *self.stale.get_or_insert(chain);
         let set_back = rises && before != chain;
         if set_back {
-            self.relics = locate(device);
+            self.relics = locate(device).into_iter().collect();
         }
         set_back
     }
@@ -162,10 +164,11 @@ impl Watched {
     fn search(&mut self, device: &Device) -> Step {
         let newest = self.last.map(|last| last.trailer.time);
         let frames = locate(device);
-        self.relics.retain(|relic| frames.contains(relic));
+        let there: HashSet<&Located> = frames.iter().collect();
+        self.relics.retain(|relic| there.contains(relic));
         let is_newer = |frame: &&Located| Some(frame.trailer.time) > newest;
         let newer: Vec<&Located> =
-            frames.iter().filter(is_newer).filter(|frame| !self.relics.contains(frame)).collect();
+            frames.iter().filter(is_newer).filter(|frame| !self.relics.contains(*frame)).collect();
         // After a lap not the very oldest: the writer is about to come to it.
         let index = if self.is_lapped(device) { newer.len() / 4 } else { 0 };
         let Some(&goal) = newer.get(index) else { return Step::Idle };
@@ -245,7 +248,7 @@ fn by_trailer(device: &Device, start: u64, newest: Option<Timestamp>) -> Option<
 }
 
 /// A frame that the search of the whole ring found.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Located {
     start: u64,
     trailer: Trailer,
