@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use circbuf_abi::ring::PAYLOAD_BYTES_MAX;
+
 use crate::clock::Moment;
 use crate::device::{Device, DeviceError};
 use crate::dispatch::Outlet;
@@ -116,14 +118,15 @@ impl Capture {
         Ok(captured)
     }
 
-    /// Whether nothing waits in the ring because the queues have no room.
+    /// Whether nothing waits in the ring, be it because the queues have no room.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.credit.is_none() || self.has_room()
+        self.tail.has_read_all(&self.device)
     }
 
     fn has_room(&self) -> bool {
-        let largest = (self.device.max_slot_bytes() - slot(1)) as u32;
+        let largest = self.device.max_slot_bytes() - slot(1);
+        let largest = u32::try_from(largest).unwrap_or(u32::MAX).min(PAYLOAD_BYTES_MAX);
         self.proc.has_room()
             && self.arch.as_ref().is_none_or(Outlet::has_room)
             && self.pool.has_room(record_bytes(frame_body_bytes(largest)))

@@ -371,13 +371,13 @@ impl Run {
         let ended_by = self.capture();
         let device = Arc::clone(&self.capture.device);
         let frames = self.capture.tail().expected(&device);
-        // A driver that was told to stop is not answerable for what the camera completes later.
+        // A driver that ends before its camera is not answerable for what that completes later.
         let found = || {
             let books = lock(&self.capture.books);
             books.detected + books.overrun
         };
-        let stopped = matches!(ended_by, Ok(EndedBy::Stop | EndedBy::Frames) | Err(_));
-        let frames = frames.map(|frames| if stopped { found().min(frames) } else { frames });
+        let camera_ended = matches!(ended_by, Ok(EndedBy::Camera | EndedBy::Abandoned));
+        let frames = frames.map(|frames| if camera_ended { frames } else { found() });
         expected.store(frames.unwrap_or(UNKNOWN), Ordering::Release);
         if let Some(arch) = &mut self.capture.arch {
             *self.left.lock().unwrap_or_else(PoisonError::into_inner) = arch.take_untold();
@@ -408,14 +408,15 @@ impl Run {
                 continue;
             }
             // Whatever was complete when the camera was found to be gone is read by one more step.
-            if let Some(ended_by) = last_look.filter(|_| self.capture.is_drained()) {
+            let drained = self.capture.is_drained();
+            if let Some(ended_by) = last_look.filter(|_| drained) {
                 return Ok(ended_by);
             }
             last_look = self.gone(since(quiet_since, now));
             if self.limits.silence.is_some_and(|limit| since(quiet_since, now) >= limit) {
                 return Ok(EndedBy::Silence);
             }
-            if last_look.is_none() {
+            if last_look.is_none() || !drained {
                 pause.sleep();
             }
         }

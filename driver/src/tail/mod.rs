@@ -74,6 +74,16 @@ impl Tail {
         }
     }
 
+    /// Whether everything that the device has completed was found or given up. Without counters
+    /// nobody knows: true.
+    #[must_use]
+    pub fn has_read_all(&self, device: &Device) -> bool {
+        match (&self.follow, device.registers()) {
+            (Follow::Counted(counted), Some(registers)) => counted.has_read_all(registers),
+            _ => true,
+        }
+    }
+
     /// Cursor below which nothing will be read any more.
     #[must_use]
     pub fn cursor(&self) -> u64 {
