@@ -1,5 +1,7 @@
 //! What the house promises about its own source, held as tests.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {

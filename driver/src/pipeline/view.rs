@@ -1,0 +1,70 @@
+//! Makes a snapshot of the books at any moment.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::run::since;
+use crate::archive::ArchiveCounters;
+use crate::capture::{SharedBooks, lock};
+use crate::clock::Moment;
+use crate::device::Device;
+use crate::stats::{ArchBook, ConsumerBooks, Latencies, RingBook, RingLost, SCHEMA, Snapshot};
+
+/// What it takes to make a snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) device: Arc<Device>,
+    pub(super) books: SharedBooks,
+    pub(super) archive: Arc<Mutex<ArchiveCounters>>,
+    pub(super) began: Moment,
+    /// Whether frames are counted by the device, and the number of the first one that is expected.
+    pub(super) exact: bool,
+    pub(super) expected: Arc<AtomicU64>,
+}
+
+/// [`View::expected`] where no counter tells it.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+
+impl View {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let elapsed = since(self.began, Moment::now());
+        let books = lock(&self.books);
+        let expected = self.expected.load(Ordering::Acquire);
+        let mut snapshot = Snapshot {
+            schema: SCHEMA,
+            elapsed_s: elapsed.as_secs_f64(),
+            closes: true,
+            ring: RingBook {
+                bytes: self.device.ring().bytes(),
+                // While it runs, frames that are complete but not found yet are nobody's loss.
+                frames_expected: match (self.exact, expected) {
+                    (false, _) => None,
+                    (true, UNKNOWN) => Some(books.detected + books.overrun),
+                    (true, frames) => Some(frames),
+                },
+                frames_detected: books.detected,
+                passed: books.passed,
+                lost: RingLost { overrun: books.overrun, torn: books.torn, corrupt: books.corrupt },
+                lost_is: if self.exact { "exact" } else { "estimated" },
+                headroom_bytes_min: books.headroom_bytes_min,
+            },
+            consumers: ConsumerBooks {
+                proc: books.proc.into(),
+                arch: ArchBook {
+                    book: books.arch.into(),
+                    bytes_written: archive.bytes_written,
+                    segments: archive.segments,
+                    durable: archive.durable,
+                },
+            },
+            latency_us: Latencies {
+                tail: books.tail_latency.percentiles(),
+                proc: books.proc_latency.percentiles(),
+                durable: books.durable_latency.percentiles(),
+            },
+        };
+        snapshot.closes = snapshot.check_balance().is_ok();
+        snapshot
+    }
+}

@@ -1,0 +1,125 @@
+//! The consumers' threads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::view::View;
+use super::{PipelineError, Processor, spawn};
+use crate::archive::{Archive, ArchiveCounters};
+use crate::capture::{SharedBooks, lock};
+use crate::clock::Moment;
+use crate::dispatch::{Delivery, Losses};
+
+/// The consumers' threads.
+pub(super) struct Workers {
+    pub(super) handles: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl Workers {
+    pub(super) fn start(
+        processors: Vec<Processor>,
+        frames: &Receiver<Delivery>,
+        view: &View,
+    ) -> Result<Workers, PipelineError> {
+        let mut handles = Vec::new();
+        for processor in processors {
+            let (frames, books) = (frames.clone(), Arc::clone(&view.books));
+            handles.push(("proc", spawn("proc", move || process(processor, &frames, &books))?));
+        }
+        Ok(Workers { handles })
+    }
+
+    pub(super) fn archive(
+        &mut self,
+        archive: Archive,
+        frames: Receiver<Delivery>,
+        view: &View,
+        left: Arc<Mutex<Losses>>,
+    ) -> Result<(), PipelineError> {
+        let worker = ArchiveWorker {
+            archive,
+            books: Arc::clone(&view.books),
+            published: Arc::clone(&view.archive),
+            entered: ArchiveCounters::default(),
+        };
+        self.handles.push(("arch", spawn("arch", move || worker.run(&frames, &left))?));
+        Ok(())
+    }
+}
+
+fn process(mut processor: Processor, frames: &Receiver<Delivery>, books: &SharedBooks) {
+    for delivery in frames {
+        processor(&delivery);
+        let detected_ns = delivery.detected.monotonic_ns;
+        // The slab is free before the books say that the frame is done.
+        drop(delivery);
+        let mut books = lock(books);
+        books.proc.delivered += 1;
+        books.proc.in_flight -= 1;
+        books.proc_latency.record(Moment::now().monotonic_ns.saturating_sub(detected_ns));
+    }
+}
+
+struct ArchiveWorker {
+    archive: Archive,
+    books: SharedBooks,
+    published: Arc<Mutex<ArchiveCounters>>,
+    /// What has been entered in the books.
+    entered: ArchiveCounters,
+}
+
+impl ArchiveWorker {
+    /// How long completions and syncs may wait when no frame comes.
+    const TICK: Duration = Duration::from_millis(20);
+
+    fn run(mut self, frames: &Receiver<Delivery>, left: &Mutex<Losses>) {
+        loop {
+            match self.next(frames) {
+                Ok(delivery) => self.append(delivery),
+                Err(RecvTimeoutError::Timeout) => self.archive.poll(Moment::now()),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.enter();
+        }
+        let left = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
+        left.iter().for_each(|loss| self.archive.append_loss(loss, Moment::now()));
+        self.archive.close(Moment::now());
+        self.enter();
+    }
+
+    /// The next frame; with nothing in the archive's hands there is no need to look up in between.
+    fn next(&self, frames: &Receiver<Delivery>) -> Result<Delivery, RecvTimeoutError> {
+        match self.entered.in_flight == 0 {
+            true => frames.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => frames.recv_timeout(Self::TICK),
+        }
+    }
+
+    fn append(&mut self, delivery: Delivery) {
+        let now = Moment::now();
+        delivery.lost.iter().for_each(|loss| self.archive.append_loss(loss, now));
+        self.archive.append(delivery.frame, now);
+        self.archive.poll(now);
+    }
+
+    /// Enters in the books what the archive did since the last time.
+    fn enter(&mut self) {
+        let counters = self.archive.counters();
+        let mut books = lock(&self.books);
+        let delivered = counters.frames_written - self.entered.frames_written;
+        let lost = counters.frames_lost_io - self.entered.frames_lost_io;
+        books.arch.delivered += delivered;
+        books.arch.io += lost;
+        books.arch.in_flight -= delivered + lost;
+        let now_ns = Moment::now().monotonic_ns;
+        for detected_ns in self.archive.drain_durable() {
+            books.durable_latency.record(now_ns.saturating_sub(detected_ns));
+        }
+        drop(books);
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = counters.clone();
+        self.entered = counters;
+    }
+}
