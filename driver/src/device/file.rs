@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -40,9 +40,11 @@ impl RingFile {
         registers_path(&self.path)
     }
 
-    /// Whether nobody holds an exclusive lock on the file.
+    /// Whether nobody holds an exclusive lock on the file. It is opened once more, and not by its
+    /// path: a lock belongs to an open file, and another ring may stand at the path by now.
     pub(super) fn is_unlocked(&self) -> bool {
-        let Ok(again) = File::open(&self.path) else { return false };
+        let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let Ok(again) = File::open(same) else { return false };
         Flock::lock(again, FlockArg::LockSharedNonblock).is_ok()
     }
 
