@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
@@ -38,7 +39,7 @@ pub(crate) struct SourceArgs {
     #[arg(long, env = "CIRCBUF_QUALITY", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) quality: Option<u8>,
     /// Draw synthetic pictures without colour
-    #[arg(long, env = "CIRCBUF_GRAY")]
+    #[arg(long, env = "CIRCBUF_GRAY", value_parser = BoolishValueParser::new())]
     pub(crate) gray: bool,
     /// JPEG files that the frame header cannot express: re-encode them, or refuse
     #[arg(long, env = "CIRCBUF_JPEG", value_enum)]
@@ -77,7 +78,7 @@ pub(crate) struct RingArgs {
     #[arg(long, env = "CIRCBUF_GAP", value_enum)]
     pub(crate) gap: Option<GapChoice>,
     /// Leave the interrupt handler out: no frame headers are stamped into the ring
-    #[arg(long, env = "CIRCBUF_BARE")]
+    #[arg(long, env = "CIRCBUF_BARE", value_parser = BoolishValueParser::new())]
     pub(crate) bare: bool,
 }
 
@@ -115,13 +116,14 @@ pub(crate) struct PaceArgs {
     #[arg(long, env = "CIRCBUF_BUS_MB_S", value_name = "RATE")]
     pub(crate) bus_mb_s: Option<BusRate>,
     /// As fast as this machine: neither frame rate nor bus
-    #[arg(long, env = "CIRCBUF_UNPACED", conflicts_with_all = ["fps", "bus_mb_s"])]
+    #[arg(long, env = "CIRCBUF_UNPACED", value_parser = BoolishValueParser::new())]
+    #[arg(conflicts_with_all = ["fps", "bus_mb_s"])]
     pub(crate) unpaced: bool,
     /// The camera waits for the driver, as no camera does (for tests and benchmarks)
-    #[arg(long, env = "CIRCBUF_LOSSLESS")]
+    #[arg(long, env = "CIRCBUF_LOSSLESS", value_parser = BoolishValueParser::new())]
     pub(crate) lossless: bool,
     /// Do not sleep; time is computed and begins in 2007: the same seed gives the same bytes
-    #[arg(long, env = "CIRCBUF_VIRTUAL_TIME")]
+    #[arg(long, env = "CIRCBUF_VIRTUAL_TIME", value_parser = BoolishValueParser::new())]
     pub(crate) virtual_time: bool,
     /// Write what was emitted, frame by frame, as JSON lines
     #[arg(long, env = "CIRCBUF_LEDGER", value_name = "FILE")]
@@ -226,7 +228,7 @@ pub(crate) struct ArchArgs {
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) segment_seconds: Option<u64>,
     /// Write no index files (recover can make them later)
-    #[arg(long, env = "CIRCBUF_NO_INDEX")]
+    #[arg(long, env = "CIRCBUF_NO_INDEX", value_parser = BoolishValueParser::new())]
     pub(crate) no_index: bool,
     /// What survives a power cut: none (segments once complete) | interval=MS | frame
     /// [default: interval=1000]
