@@ -172,3 +172,80 @@ impl Outlet {
         later.0.into_iter().for_each(|loss| self.untold.push(loss));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
+    use crate::slab::SlabPool;
+
+    fn frame(pool: &SlabPool, sequence: u64) -> Frame {
+        let header = RecordHeader {
+            kind: RecordKind::Frame,
+            synthesised: false,
+            camera: 0,
+            length: 1,
+            sequence,
+            epoch: 0,
+            cursor: 64 * sequence,
+            realtime_ns: 0,
+            monotonic_ns: 0,
+            lost_before: 0,
+            session: 0,
+        };
+        let slab = pool.take(record_bytes(frame_body_bytes(1))).unwrap();
+        Frame::seal(slab, header, Timestamp { sec: sequence as u32, usec: 0 })
+    }
+
+    /// Offers eight frames to a queue of three that nobody reads; what is queued at the end, what
+    /// each of them was told, and how many gave way.
+    fn offered(policy: &str) -> (Vec<u64>, Vec<u64>, u64) {
+        let pool = SlabPool::new(1 << 20);
+        let (mut outlet, queue) = Outlet::new(policy.parse().unwrap(), 3);
+        let dropped =
+            (0..8).map(|n| outlet.offer(frame(&pool, n), Moment::default()).dropped).sum();
+        let untold = outlet.take_untold().frames();
+        let deliveries: Vec<Delivery> = queue.try_iter().collect();
+        let told: u64 = deliveries.iter().map(|delivery| delivery.lost.frames()).sum();
+        assert_eq!(told + untold, dropped, "every loss is told once");
+        let sequences = deliveries.iter().map(|delivery| delivery.frame.sequence()).collect();
+        let told = deliveries.iter().map(|delivery| delivery.lost.frames()).collect();
+        drop(deliveries);
+        assert_eq!(pool.taken(), 0, "what gave way gave its slab back");
+        (sequences, told, dropped)
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_newest() {
+        assert_eq!(offered("every:drop-newest"), (vec![0, 1, 2], vec![0, 0, 0], 5));
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_and_the_next_one_queued_tells() {
+        assert_eq!(offered("every:drop-oldest"), (vec![5, 6, 7], vec![1, 2, 2], 5));
+    }
+
+    #[test]
+    fn latest_only_empties_the_queue() {
+        assert_eq!(offered("every:latest-only"), (vec![6, 7], vec![6, 0], 6));
+    }
+
+    #[test]
+    fn losses_of_one_stretch_are_one_and_their_number_is_bounded() {
+        let loss = |sequence, reason| Loss {
+            reason,
+            sequence,
+            count: 1,
+            exact: true,
+            first: None,
+            last: None,
+        };
+        let mut losses = Losses::default();
+        (0..10).for_each(|n| losses.push(loss(n, LossReason::Torn)));
+        assert_eq!((losses.iter().count(), losses.frames()), (1, 10));
+        (0..1000).for_each(|n| losses.push(loss(20 + 2 * n, LossReason::QueueFull)));
+        losses.push(loss(5000, LossReason::Overrun));
+        assert_eq!(losses.frames(), 1011);
+        assert!(losses.iter().count() <= STRETCHES_MAX + LossReason::ALL.len());
+    }
+}
