@@ -138,7 +138,7 @@ impl Counted {
         if self.is_overtaken(device, registers, progress) {
             return Ok(self.lose_overrun(device, registers, progress));
         }
-        Ok(self.next_frame(device, progress))
+        Ok(self.next_frame(device, registers, progress))
     }
 
     /// A page whose counters run backwards, or do not fit each other, cannot be followed.
@@ -206,7 +206,7 @@ impl Counted {
     }
 
     /// The frame at `next`, of which the counters say that it is complete.
-    fn next_frame(&mut self, device: &Device, progress: Progress) -> Step {
+    fn next_frame(&mut self, device: &Device, registers: &Registers, progress: Progress) -> Step {
         if self.sequence >= progress.frames {
             // All are accounted for, whatever these bytes look like: the counter has the last word.
             self.next = progress.complete;
@@ -220,6 +220,10 @@ impl Counted {
         }
         match (self.chain.lowest(), self.chain.lowest_end()) {
             (Some(start), Some(end)) if start == self.next => self.by_trailer(device, end),
+            // The writer may have come by since the counters were read.
+            _ if self.is_overtaken(device, registers, progress) => {
+                self.lose_overrun(device, registers, progress)
+            }
             _ => self.lose_corrupt(device, progress),
         }
     }
