@@ -164,7 +164,10 @@ fn decoder(decoded: Arc<Decoded>, output: Option<Output>) -> Processor {
             let line = serde_json::to_string(&measured).expect("numbers and names are JSON");
             let mut out = output.lock().unwrap_or_else(PoisonError::into_inner);
             // Flushed line by line: who follows the file wants to see the frame now.
-            if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+            // A reader that has gone away, as `head` does, is no failure.
+            let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+            let written = writeln!(out, "{line}").and_then(|()| out.flush());
+            if let Some(error) = written.err().filter(|error| !gone(error)) {
                 let mut first = decoded.write_error.lock().unwrap_or_else(PoisonError::into_inner);
                 first.get_or_insert_with(|| error.to_string());
             }
