@@ -1,7 +1,7 @@
 //! Finds frame after frame behind the writer.
 //!
-//! Where the device counts what it writes, [`counted`] follows its counters: what was missed is
-//! known exactly. Where there are only bytes, [`watched`] polls the slot or the trailer that has to
+//! Where the device counts what it writes, the tail follows its counters: what was missed is
+//! known exactly. Where there are only bytes, it polls the slot or the trailer that has to
 //! come next, and estimates.
 //!
 //! A tail has neither thread nor clock: each call of [`Tail::poll`] is one bounded step.

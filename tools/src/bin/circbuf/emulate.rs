@@ -23,7 +23,7 @@ pub(crate) struct EmulateArgs {
     #[arg(long = "ring", env = "CIRCBUF_RING", value_name = "FILE")]
     #[arg(id = "ring_file")]
     ring_file: PathBuf,
-    /// TOML file with the tables [source] [ring] [pace] [limits]; others are left to `run`
+    /// TOML file with tables named source, ring, pace, limits; others are left to `run`
     #[arg(long, env = "CIRCBUF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]

@@ -31,7 +31,7 @@ pub(crate) struct RunArgs {
     /// Seconds, as --seconds
     #[arg(value_name = "SECONDS", conflicts_with = "seconds")]
     duration: Option<Seconds>,
-    /// TOML file with the tables [source] [ring] [pace] [limits] [driver] [proc] [arch]
+    /// TOML file with tables named source, ring, pace, limits, driver, proc, arch
     #[arg(long, env = "CIRCBUF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the books as one JSON object

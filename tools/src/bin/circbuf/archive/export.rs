@@ -34,7 +34,7 @@ pub(crate) struct ExportArgs {
 /// Formats
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Complete JPEG files with Exif, named <sec>_<usec>_<channel>.jpeg
+    /// Complete JPEG files with Exif, named SEC_USEC_CHANNEL.jpeg
     Jpeg,
 }
 
