@@ -56,6 +56,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
     args.source.source = args.source.source.take().or(args.pictures.take());
     args.limits.seconds = args.limits.seconds.or(args.duration);
+    let camera_option = camera_option(&args.source, &args.ring, &args.pace);
     let config = Config::load(args.config.as_ref())?;
     args.driver.fill(config.driver);
     args.proc.fill(config.proc);
@@ -82,7 +83,12 @@ pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
             run_embedded(&camera, None, ledger, &driver, &interrupted, announce)?
         }
         Some(path) => {
-            refuse_camera_options(&args.source, &args.ring, &args.pace)?;
+            if let Some(option) = camera_option {
+                return Err(Failure::usage(format!(
+                    "{option} is about the embedded camera, but --device names another one; leave \
+                     one of them out"
+                )));
+            }
             let seconds = args.limits.seconds.map(|seconds| seconds.duration());
             let limits = session::RunLimits { seconds, frames: args.limits.frames };
             run_foreign(&path, &driver, limits, &interrupted, announce)?
@@ -102,28 +108,30 @@ pub(crate) fn open_ledger(camera: &CameraPlan) -> Result<Ledger, Failure> {
     }
 }
 
-/// Options of an embedded camera have no meaning where there is none.
-fn refuse_camera_options(
-    source: &SourceArgs,
-    ring: &RingArgs,
-    pace: &PaceArgs,
-) -> Result<(), Failure> {
+/// The first option, of those typed or in the environment, that is about the embedded camera. In a
+/// configuration they may stand for other runs.
+fn camera_option(source: &SourceArgs, ring: &RingArgs, pace: &PaceArgs) -> Option<&'static str> {
     let set = [
         ("--source", source.source.is_some()),
+        ("--width", source.width.is_some()),
+        ("--height", source.height.is_some()),
+        ("--quality", source.quality.is_some()),
+        ("--gray", source.gray),
+        ("--jpeg", source.jpeg.is_some()),
+        ("--window", source.window.is_some()),
+        ("--seed", source.seed.is_some()),
         ("--model", ring.model.is_some()),
         ("--ring-bytes", ring.ring_bytes.is_some()),
+        ("--gap", ring.gap.is_some()),
         ("--bare", ring.bare),
         ("--fps", pace.fps.is_some()),
+        ("--bus-mb-s", pace.bus_mb_s.is_some()),
         ("--unpaced", pace.unpaced),
         ("--lossless", pace.lossless),
+        ("--virtual-time", pace.virtual_time),
         ("--ledger", pace.ledger.is_some()),
     ];
-    match set.iter().find(|(_, is_set)| *is_set) {
-        Some((option, _)) => Err(Failure::usage(format!(
-            "{option} is about the embedded camera, but --device names another one; leave one out"
-        ))),
-        None => Ok(()),
-    }
+    set.into_iter().find_map(|(option, is_set)| is_set.then_some(option))
 }
 
 fn print_books(outcome: &Outcome, json: bool, stdout_is_taken: bool) -> Result<(), Failure> {
