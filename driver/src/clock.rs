@@ -1,5 +1,7 @@
 //! The two clocks by which the driver stamps what it finds.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 
 /// One moment by both clocks.
@@ -19,6 +21,12 @@ impl Moment {
             monotonic_ns: read(ClockId::CLOCK_MONOTONIC),
             realtime_ns: read(ClockId::CLOCK_REALTIME),
         }
+    }
+
+    /// Time from `earlier` to this moment by the clock that never runs backwards.
+    #[must_use]
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.monotonic_ns.saturating_sub(earlier.monotonic_ns))
     }
 }
 

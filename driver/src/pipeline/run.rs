@@ -51,7 +51,7 @@ impl Run {
         while !self.stop.load(Ordering::Relaxed) {
             let now = Moment::now();
             let captured = self.capture.step(now, Moment::now)?;
-            if since(checked, now) >= Self::CHECK {
+            if now.since(checked) >= Self::CHECK {
                 checked = now;
                 self.capture.device.check()?;
             }
@@ -69,8 +69,8 @@ impl Run {
             if let Some(ended_by) = last_look.filter(|_| drained) {
                 return Ok(ended_by);
             }
-            last_look = self.gone(since(quiet_since, now));
-            if self.limits.silence.is_some_and(|limit| since(quiet_since, now) >= limit) {
+            last_look = self.gone(now.since(quiet_since));
+            if self.limits.silence.is_some_and(|limit| now.since(quiet_since) >= limit) {
                 return Ok(EndedBy::Silence);
             }
             if last_look.is_none() || !drained {
@@ -87,10 +87,6 @@ impl Run {
         }
         (quiet >= Self::CHECK && device.is_abandoned()).then_some(EndedBy::Abandoned)
     }
-}
-
-pub(super) fn since(then: Moment, now: Moment) -> Duration {
-    Duration::from_nanos(now.monotonic_ns.saturating_sub(then.monotonic_ns))
 }
 
 /// How long to sleep when nothing has come: not at all at first, then longer and longer up to 2 ms, in

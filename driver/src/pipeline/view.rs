@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::run::since;
 use crate::archive::ArchiveCounters;
 use crate::capture::{SharedBooks, lock};
 use crate::clock::Moment;
@@ -28,7 +27,7 @@ pub(super) const UNKNOWN: u64 = u64::MAX;
 impl View {
     pub(super) fn snapshot(&self) -> Snapshot {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let elapsed = since(self.began, Moment::now());
+        let elapsed = Moment::now().since(self.began);
         let books = lock(&self.books);
         let expected = self.expected.load(Ordering::Acquire);
         let mut snapshot = Snapshot {
