@@ -46,7 +46,7 @@ impl Run {
         let mut pause = Pause::default();
         let mut quiet_since = Moment::now();
         let mut checked = quiet_since;
-        let mut last_look = None;
+        let (mut last_look, mut abandoned) = (None, false);
         let mut frames = 0;
         while !self.stop.load(Ordering::Relaxed) {
             let now = Moment::now();
@@ -54,6 +54,8 @@ impl Run {
             if now.since(checked) >= Self::CHECK {
                 checked = now;
                 self.capture.device.check()?;
+                abandoned =
+                    now.since(quiet_since) >= Self::CHECK && self.capture.device.is_abandoned();
             }
             if captured != Captured::Nothing {
                 frames += u64::from(captured == Captured::Frame);
@@ -69,7 +71,10 @@ impl Run {
             if let Some(ended_by) = last_look.filter(|_| drained) {
                 return Ok(ended_by);
             }
-            last_look = self.gone(now.since(quiet_since));
+            last_look = match self.capture.device.has_ended() {
+                true => Some(EndedBy::Camera),
+                false => abandoned.then_some(EndedBy::Abandoned),
+            };
             if self.limits.silence.is_some_and(|limit| now.since(quiet_since) >= limit) {
                 return Ok(EndedBy::Silence);
             }
@@ -78,14 +83,6 @@ impl Run {
             }
         }
         Ok(EndedBy::Stop)
-    }
-
-    fn gone(&self, quiet: Duration) -> Option<EndedBy> {
-        let device = &self.capture.device;
-        if device.has_ended() {
-            return Some(EndedBy::Camera);
-        }
-        (quiet >= Self::CHECK && device.is_abandoned()).then_some(EndedBy::Abandoned)
     }
 }
 
