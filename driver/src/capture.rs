@@ -87,6 +87,13 @@ impl Capture {
         &self.tail
     }
 
+    /// The books, locked: whoever takes frames from the outlets' queues enters in them what became of
+    /// them (see [`Account`]), as [`crate::pipeline`] does on its threads.
+    #[must_use]
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        lock(&self.books)
+    }
+
     /// One step at the moment `now`; `later` is asked for the time once the frame is in the queues.
     ///
     /// # Errors

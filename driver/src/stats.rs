@@ -62,7 +62,15 @@ pub struct Account {
 }
 
 impl Account {
-    fn closes(&self) -> bool {
+    /// Enters frames that the consumer is done with.
+    pub fn deliver(&mut self, frames: u64) {
+        self.delivered += frames;
+        self.in_flight -= frames;
+    }
+
+    /// Whether expected = delivered + policy + lost + in flight.
+    #[must_use]
+    pub fn closes(&self) -> bool {
         let lost = self.no_slab + self.queue_full + self.io;
         self.expected == self.delivered + self.policy + lost + self.in_flight
     }

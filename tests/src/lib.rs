@@ -1,1 +1,208 @@
 //! Helpers shared by the tests of the whole system, which stand in `tests/tests/`.
+#![deny(missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use circbuf_driver::device::Device;
+use circbuf_driver::ring::Timestamp;
+use circbuf_emulator::fpga::{Fpga, Progress, Setup};
+use circbuf_emulator::model::{FrameTime, Gap, Geometry, Picture};
+use circbuf_emulator::ring_file::RingFile;
+
+/// What the FPGA may do with the gap.
+pub const GAPS: [Gap; 3] = [Gap::Zero, Gap::Late, Gap::Skip];
+
+/// Time of the first frame of a [`SteppedCamera`]; each that follows is 10 ms later.
+pub const START: FrameTime = FrameTime { sec: 0x46FF_4A82, usec: 0x0003_03BD };
+
+/// Numbers that follow from a seed (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// The numbers of this seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x2545_F491_4F6C_DD1D))
+    }
+
+    /// Any number.
+    pub fn any(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `limit`, which is above 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.any() % limit
+    }
+
+    /// One of these.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// Whether something happens that happens once in so many times.
+    pub fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// A stuffed payload that no other frame has.
+#[must_use]
+pub fn payload(number: u64, length: usize) -> Vec<u8> {
+    let mut random = Random::of(number + 1);
+    let mut payload = Vec::with_capacity(length);
+    while payload.len() < length {
+        match random.any() as u8 {
+            0xE0.. if payload.len() + 2 <= length => payload.extend([0xFF, 0x00]),
+            byte => payload.push(byte & 0x7F),
+        }
+    }
+    payload
+}
+
+/// What was really written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truth {
+    /// Number of resets before.
+    pub epoch: u64,
+    /// Cursor of the first byte.
+    pub start: u64,
+    /// Exposure time.
+    pub time: FrameTime,
+    /// The stuffed payload.
+    pub payload: Vec<u8>,
+}
+
+/// An FPGA that is stopped between any two chunks, and the truth about its frames.
+#[derive(Debug)]
+pub struct SteppedCamera {
+    fpga: Fpga,
+    /// By number.
+    truth: BTreeMap<u64, Truth>,
+    current: Option<Truth>,
+    begun: u64,
+}
+
+impl SteppedCamera {
+    /// A camera with a ring of its own, in memory.
+    ///
+    /// # Panics
+    /// If the system has no memory for it, or the ring does not hold four of its frames.
+    #[must_use]
+    pub fn new(ring_bytes: u64, payload_bytes_max: u32, gap: Gap, stamped: bool) -> SteppedCamera {
+        let geometry = Geometry { width: 64, height: 48, quality2: 0x5050, color_mode: 0 };
+        let setup = Setup { gap, stamped, payload_bytes_max, geometry, frame_period_ns: 0 };
+        let file = RingFile::memfd(ring_bytes).expect("there is memory");
+        let fpga = Fpga::new(file, setup).expect("the ring holds four frames");
+        SteppedCamera { fpga, truth: BTreeMap::new(), current: None, begun: 0 }
+    }
+
+    /// The FPGA.
+    #[must_use]
+    pub fn fpga(&self) -> &Fpga {
+        &self.fpga
+    }
+
+    /// A driver's view of the ring, with or without its register page.
+    ///
+    /// # Panics
+    /// If it cannot be mapped.
+    #[must_use]
+    pub fn device(&self, with_counters: bool) -> Device {
+        let file = self.fpga.file();
+        let registers = with_counters.then(|| file.registers_fd());
+        Device::from_fds(file.ring_fd(), registers).expect("the ring can be mapped")
+    }
+
+    /// The frame of this number, if it is whole.
+    #[must_use]
+    pub fn truth(&self, number: u64) -> Option<&Truth> {
+        self.truth.get(&number)
+    }
+
+    /// The frame of this exposure time, if it is whole.
+    #[must_use]
+    pub fn truth_at(&self, time: Timestamp) -> Option<&Truth> {
+        let mut frames = self.truth.values();
+        frames.find(|truth| (truth.time.sec, truth.time.usec) == (time.sec, time.usec))
+    }
+
+    /// Begins a frame of so many bytes.
+    ///
+    /// # Panics
+    /// If one is begun already, or it does not fit.
+    pub fn begin(&mut self, length: usize) {
+        let payload = payload(self.begun, length);
+        let time = START.plus_nanos(self.begun * 10_000_000);
+        self.begun += 1;
+        let (epoch, start) = (self.fpga.epoch(), self.fpga.cursor());
+        self.fpga.begin(&picture(&payload), time).expect("the frame fits");
+        self.current = Some(Truth { epoch, start, time, payload });
+    }
+
+    /// Writes a chunk, or stamps and publishes the frame if all are written. With no frame in work it
+    /// begins one of `length` bytes.
+    pub fn step(&mut self, length: usize) -> Progress {
+        if self.current.is_none() {
+            self.begin(length);
+        }
+        let number = self.fpga.frames();
+        let current = self.current.take().expect("a frame was begun");
+        let progress = self.fpga.step(&current.payload, 32);
+        match progress {
+            Progress::Writing => self.current = Some(current),
+            Progress::Whole => drop(self.truth.insert(number, current)),
+        }
+        progress
+    }
+
+    /// Writes what is left of the frame that was begun, or a whole one of `length` bytes.
+    pub fn emit(&mut self, length: usize) {
+        while self.step(length) == Progress::Writing {}
+    }
+
+    /// Resets the FPGA: a frame in work is abandoned.
+    pub fn reset(&mut self) {
+        self.current = None;
+        self.fpga.reset();
+    }
+
+    /// Says that the camera has ended.
+    pub fn end(&mut self) {
+        self.fpga.end();
+    }
+
+    /// Whether a frame is in work.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.current.is_some()
+    }
+}
+
+/// A picture with the geometry of the seed's listing.
+#[must_use]
+pub fn picture(payload: &[u8]) -> Picture<'_> {
+    Picture { payload, quality2: 0x5050, color_mode: 0, width: 2048, height: 1536 }
+}
+
+/// The whole content of a file.
+///
+/// # Panics
+/// If it cannot be read.
+#[must_use]
+pub fn content(file: &File) -> Vec<u8> {
+    let length = file.metadata().expect("it is open").len();
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0).expect("it is so long");
+    bytes
+}

@@ -57,8 +57,7 @@ fn process(mut processor: Processor, frames: &Receiver<Delivery>, books: &Shared
         // The slab is free before the books say that the frame is done.
         drop(delivery);
         let mut books = lock(books);
-        books.proc.delivered += 1;
-        books.proc.in_flight -= 1;
+        books.proc.deliver(1);
         books.proc_latency.record(Moment::now().monotonic_ns.saturating_sub(detected_ns));
     }
 }
@@ -111,9 +110,9 @@ impl ArchiveWorker {
         let mut books = lock(&self.books);
         let delivered = counters.frames_written - self.entered.frames_written;
         let lost = counters.frames_lost_io - self.entered.frames_lost_io;
-        books.arch.delivered += delivered;
+        books.arch.deliver(delivered);
         books.arch.io += lost;
-        books.arch.in_flight -= delivered + lost;
+        books.arch.in_flight -= lost;
         let now_ns = Moment::now().monotonic_ns;
         for detected_ns in self.archive.drain_durable() {
             books.durable_latency.record(now_ns.saturating_sub(detected_ns));

@@ -1,0 +1,8 @@
+//! The whole system by its libraries: what an emulated camera writes, and what a driver makes of it.
+
+mod determinism;
+mod golden;
+mod lies;
+mod overrun;
+mod simulation;
+mod threads;
