@@ -81,6 +81,13 @@ impl Capture {
         self.credit = Some(credit);
     }
 
+    /// Frames that the device has completed and this stage is answerable for: see
+    /// [`Tail::expected`].
+    #[must_use]
+    pub fn expected(&self) -> Option<u64> {
+        self.tail.expected(&self.device)
+    }
+
     /// The reading end of the ring.
     #[must_use]
     pub fn tail(&self) -> &Tail {

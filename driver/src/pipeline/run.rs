@@ -26,8 +26,7 @@ impl Run {
 
     pub(super) fn run(mut self, expected: &AtomicU64) -> Result<EndedBy, DeviceError> {
         let ended_by = self.capture();
-        let device = Arc::clone(&self.capture.device);
-        let frames = self.capture.tail().expected(&device);
+        let frames = self.capture.expected();
         // A driver that ends before its camera is not answerable for what that completes later.
         let found = || {
             let books = lock(&self.capture.books);

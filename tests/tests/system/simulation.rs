@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use circbuf_driver::capture::{Capture, Captured, Origin};
 use circbuf_driver::clock::Moment;
-use circbuf_driver::device::Device;
 use circbuf_driver::dispatch::{Delivery, Outlet};
 use circbuf_driver::policy::{Policy, Take, WhenFull};
 use circbuf_driver::slab::SlabPool;
@@ -67,7 +66,6 @@ impl Consumer {
 struct Simulation {
     random: Random,
     camera: SteppedCamera,
-    device: Arc<Device>,
     capture: Capture,
     proc: Consumer,
     arch: Option<Consumer>,
@@ -88,8 +86,8 @@ impl Simulation {
         let (proc_outlet, proc) = Consumer::of(&mut random);
         let (arch_outlet, arch) = random.once_in(2).then(|| Consumer::of(&mut random)).unzip();
         let outlets = (proc_outlet, arch_outlet);
-        let capture = Capture::new(Arc::clone(&device), tail, pool, Origin::default(), outlets);
-        Simulation { random, camera, device, capture, proc, arch, ticks_ns: 0 }
+        let capture = Capture::new(device, tail, pool, Origin::default(), outlets);
+        Simulation { random, camera, capture, proc, arch, ticks_ns: 0 }
     }
 
     fn run(mut self) -> Books {
@@ -171,7 +169,7 @@ impl Simulation {
     }
 
     fn close(self) -> Books {
-        let expected = self.capture.tail().expected(&self.device).unwrap();
+        let expected = self.capture.expected().unwrap();
         let mut books = self.capture.books();
         assert_eq!(expected, books.detected + books.overrun, "exactly");
         let accounts = [(Some(self.proc), books.proc), (self.arch, books.arch)];
