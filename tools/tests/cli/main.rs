@@ -1,0 +1,13 @@
+//! The program `circbuf`, as users and scripts meet it: what they type, what comes out, and with which
+//! exit code it ends.
+
+mod bad_archives;
+mod bad_options;
+mod bad_rings;
+mod bad_sources;
+mod config;
+mod export;
+mod killed;
+mod run;
+mod two_processes;
+mod util;

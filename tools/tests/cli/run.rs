@@ -1,0 +1,241 @@
+//! `circbuf run` with the embedded camera: what it prints, and that its books are right.
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::Value;
+
+use crate::util::{
+    Running, SMALL, assert_verified, at, circbuf, disk_dir, ends, hold_against_ledger, json,
+    number, read_ledger,
+};
+
+/// Every key that a program may count on.
+const KEYS: [&str; 35] = [
+    "schema",
+    "elapsed_s",
+    "closes",
+    "ring.bytes",
+    "ring.frames_expected",
+    "ring.frames_detected",
+    "ring.passed",
+    "ring.headroom_bytes_min",
+    "ring.lost.overrun",
+    "ring.lost.torn",
+    "ring.lost.corrupt",
+    "ring.lost_is",
+    "consumers.proc.expected",
+    "consumers.proc.delivered",
+    "consumers.proc.policy",
+    "consumers.proc.in_flight",
+    "consumers.proc.closes",
+    "consumers.proc.lost.no_slab",
+    "consumers.proc.lost.queue_full",
+    "consumers.proc.lost.io",
+    "consumers.arch.expected",
+    "consumers.arch.delivered",
+    "consumers.arch.policy",
+    "consumers.arch.in_flight",
+    "consumers.arch.closes",
+    "consumers.arch.lost.no_slab",
+    "consumers.arch.lost.queue_full",
+    "consumers.arch.lost.io",
+    "consumers.arch.bytes_written",
+    "consumers.arch.segments",
+    "consumers.arch.durable",
+    "latency_us.tail.p50",
+    "latency_us.proc.p99",
+    "latency_us.durable.p99",
+    "latency_us.durable.max",
+];
+
+fn assert_balanced(books: &Value) {
+    let n = |path: &str| number(books, path);
+    let lost = n("ring.lost.torn") + n("ring.lost.corrupt");
+    assert_eq!(n("ring.frames_expected"), n("ring.frames_detected") + n("ring.lost.overrun"));
+    assert_eq!(n("ring.frames_detected"), n("ring.passed") + lost);
+    for consumer in ["proc", "arch"] {
+        let n = |path: &str| number(books, &format!("consumers.{consumer}.{path}"));
+        let lost = n("lost.no_slab") + n("lost.queue_full") + n("lost.io");
+        assert_eq!(n("expected"), n("delivered") + n("policy") + lost + n("in_flight"));
+        assert_eq!(n("in_flight"), 0, "the run is over");
+    }
+    assert_eq!(books["closes"], true);
+}
+
+#[test]
+fn a_real_second_of_camera_closes_and_every_key_is_there() {
+    let dir = disk_dir();
+    let (archive, ledger) = (dir.path().join("a"), dir.path().join("ledger"));
+    let books = json(&format!(
+        "run --seconds 1 --fps 30 --width 160 --height 120 --json --archive {} --ledger {}",
+        archive.display(),
+        ledger.display()
+    ));
+    KEYS.iter().for_each(|key| {
+        at(&books, key);
+    });
+    assert_eq!(books["schema"], "circbuf.stats/1");
+    assert_eq!(at(&books, "ring.lost_is"), "exact");
+    assert_balanced(&books);
+    let emitted = read_ledger(&ledger).len() as u64;
+    assert!(emitted > 0);
+    assert_eq!(number(&books, "ring.frames_expected"), emitted);
+    assert_eq!(number(&books, "consumers.arch.delivered"), emitted);
+    assert_eq!(hold_against_ledger(&archive, &ledger, true).len() as u64, emitted);
+    assert_eq!(number(&assert_verified(&archive), "frames"), emitted);
+}
+
+#[test]
+fn so_many_frames_are_so_many() {
+    for frames in [1, 37] {
+        let books = json(&format!("run {SMALL} --lossless --frames {frames} --json"));
+        assert_eq!(number(&books, "ring.frames_expected"), frames);
+        assert_eq!(number(&books, "ring.passed"), frames);
+        assert_balanced(&books);
+    }
+}
+
+#[test]
+fn policies_are_a_choice_that_the_books_show() {
+    let dir = disk_dir();
+    let cases = [
+        ("every", "nth=3", 40, 14),
+        ("nth=7:drop-oldest", "every", 6, 40),
+        // The camera runs at 10 a second.
+        ("fps=5", "fps=1000:latest-only", 20, 40),
+    ];
+    for (case, (proc, arch, proc_takes, arch_takes)) in cases.into_iter().enumerate() {
+        let books = json(&format!(
+            "run {SMALL} --lossless --frames 40 --fps 10 --json --proc-policy {proc} \
+             --arch-policy {arch} --archive {}",
+            dir.path().join(case.to_string()).display()
+        ));
+        assert_balanced(&books);
+        let consumer = |name: &str, takes: u64| {
+            assert_eq!(number(&books, &format!("consumers.{name}.delivered")), takes, "{books:#}");
+            assert_eq!(number(&books, &format!("consumers.{name}.policy")), 40 - takes);
+        };
+        consumer("proc", proc_takes);
+        consumer("arch", arch_takes);
+    }
+}
+
+#[test]
+fn more_lost_than_allowed_is_exit_code_3() {
+    // A frame of 100,000 bytes never fits into slabs of 16 KiB.
+    let line = "run --source noise:100000 --unpaced --virtual-time --frames 5 --slab-bytes 16KiB";
+    ends(&format!("{line} --max-lost 4")).refused(3, &["5 of 5 frames lost", "--max-lost"]);
+    ends(&format!("{line} --max-lost 99%")).refused(3, &["--max-lost allows 99 %"]);
+    ends(&format!("{line} --max-lost 100%")).with_code(0);
+    let books = json(&format!("{line} --max-lost 5 --json"));
+    assert_eq!(number(&books, "consumers.proc.lost.no_slab"), 5);
+    assert_balanced(&books);
+}
+
+/// The processor hangs at a pipe that nobody reads, and loses what its queue does not hold; the
+/// archive beside it gets every frame.
+#[test]
+fn a_consumer_that_hangs_loses_frames_and_nobody_else_does() {
+    const FRAMES: u64 = 900;
+    for (when_full, keeps_last) in
+        [("drop-newest", false), ("drop-oldest", true), ("latest-only", true)]
+    {
+        let dir = disk_dir();
+        let (pipe, archive) = (dir.path().join("pipe"), dir.path().join("a"));
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let mut run = Running::circbuf(&format!(
+            "run {SMALL} --fps 100 --frames {FRAMES} --json --proc decode={} --proc-queue 2 \
+             --proc-policy every:{when_full} --arch-policy every --arch-queue 1000 --archive {} \
+             --durability interval=5",
+            pipe.display(),
+            archive.display()
+        ));
+        let mut lines = fs::File::open(&pipe).unwrap();
+        let entries = || crate::util::index_entries(&archive).len() as u64;
+        run.waits("archived all", || entries() == FRAMES);
+        let mut text = String::new();
+        lines.read_to_string(&mut text).unwrap();
+        let books = run.end().with_code(0).json();
+        assert_balanced(&books);
+        let processed: Vec<u64> = sequences(&text);
+        let lost = number(&books, "consumers.proc.lost.queue_full");
+        assert!(lost > 0, "{FRAMES} lines fit into a pipe: {books:#}");
+        assert_eq!(processed.len() as u64, FRAMES - lost);
+        assert!(processed.is_sorted_by(|a, b| a < b), "{when_full}: {processed:?}");
+        assert_eq!(processed.last() == Some(&(FRAMES - 1)), keeps_last, "{when_full}");
+        assert_eq!(number(&books, "consumers.arch.delivered"), FRAMES);
+    }
+}
+
+fn sequences(lines: &str) -> Vec<u64> {
+    let parsed = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    parsed.map(|line| line["sequence"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn the_picture_of_every_frame_tells_its_number_in_order() {
+    let dir = disk_dir();
+    let measures = dir.path().join("measures");
+    let books = json(&format!(
+        "run --width 320 --height 240 --virtual-time --lossless --frames 30 --json \
+         --proc decode={}",
+        measures.display()
+    ));
+    let text = fs::read_to_string(&measures).unwrap();
+    assert_eq!(sequences(&text), (0..30).collect::<Vec<_>>());
+    for (number, line) in text.lines().enumerate() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["number"], number, "{line}");
+        assert_eq!((&line["code_sec"], &line["code_usec"]), (&line["sec"], &line["usec"]));
+        assert_eq!((&line["width"], &line["height"]), (&320.into(), &240.into()));
+    }
+    assert_eq!(at(&books, "decoded.frames"), 30);
+    assert_eq!(at(&books, "decoded.misnumbered"), 0);
+}
+
+#[test]
+fn measures_on_stdout_leave_the_books_to_stderr() {
+    let run = ends(&format!("run {SMALL} --lossless --frames 5 --proc decode=-")).with_code(0);
+    assert_eq!(sequences(&run.stdout), [0, 1, 2, 3, 4]);
+    assert!(run.stderr.contains("expected"), "{run:?}");
+    ends(&format!("run {SMALL} --frames 5 --proc decode=- --json")).refused(2, &["stdout"]);
+}
+
+#[test]
+fn an_interrupted_run_prints_its_books() {
+    let dir = disk_dir();
+    let archive = dir.path().join("a");
+    let mut run = Running::circbuf(&format!(
+        "run --fps 50 --width 160 --height 120 --json --durability frame --archive {}",
+        archive.display()
+    ));
+    run.waits("archiving", || crate::util::index_entries(&archive).len() > 3);
+    let books = run.interrupt().with_code(0).json();
+    assert_balanced(&books);
+    assert_eq!(number(&assert_verified(&archive), "tail_bytes"), 0);
+}
+
+#[test]
+fn a_closed_stdout_is_the_reader_s_choice() {
+    for what in ["--json", "", "--proc decode=-"] {
+        let mut command = circbuf(&format!("run {SMALL} --lossless --frames 300 {what}"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{what}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.contains("Broken"), "{what}: {stderr}");
+    }
+}
+
+#[test]
+fn a_camera_in_its_own_process_cannot_wait_for_its_driver() {
+    let dir = disk_dir();
+    let ring = dir.path().join("ring");
+    ends(&format!("emulate --ring {} --lossless", ring.display())).refused(2, &["--lossless"]);
+    assert!(!ring.exists());
+}
