@@ -32,6 +32,7 @@ use circbuf_abi::ring::{TRAILER_BYTES, ZEROS_MAX, ZEROS_MIN};
 use crate::device::Device;
 use crate::loss::LossReason;
 use crate::record::{PAYLOAD_OFFSET, RECORD_HEADER_BYTES};
+use crate::registers::Registers;
 use crate::ring::{FrameHeader, Trailer, padded, slot};
 use crate::slab::Slab;
 
@@ -75,7 +76,7 @@ pub enum Refusal {
     Header,
     /// Point 4: the writer had come back to the slot in front.
     Overtaken {
-        /// How far, in bytes; 0 if the device was reset.
+        /// How far, in bytes; 0 if the device was reset or its file truncated.
         by_bytes: u64,
     },
 }
@@ -160,8 +161,12 @@ fn still_stands(device: &Device, candidate: &Candidate, seen: &FrameHeader) -> R
 
 /// Point 4.
 fn not_overtaken(device: &Device, candidate: &Candidate) -> Result<(), Refusal> {
-    let Some(registers) = device.registers() else { return Ok(()) };
-    let reach = registers.reach();
+    let reach = device.registers().map(Registers::reach);
+    // Behind all loads from ring and page: zeros that nobody wrote look like a payload.
+    if device.is_truncated() {
+        return Err(Refusal::Overtaken { by_bytes: 0 });
+    }
+    let Some(reach) = reach else { return Ok(()) };
     // S - 32 + ring, written so that the first frame of an epoch does not wrap.
     let limit = candidate.start.saturating_add(device.ring().bytes() - 32);
     if reach.epoch != candidate.epoch {

@@ -195,15 +195,21 @@ impl Device {
         self.registers.is_some() && self.file.as_ref().is_some_and(RingFile::is_unlocked)
     }
 
+    /// Whether ring or register page have lost memory: what is read there may be zeros that nobody
+    /// wrote.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.ring.is_truncated() || self.registers.as_ref().is_some_and(Registers::is_truncated)
+    }
+
     /// Whether the device is still the one that was opened.
     ///
     /// # Errors
     /// If its file was truncated, replaced or removed.
     pub fn check(&self) -> Result<(), DeviceError> {
-        let truncated = self.ring.is_truncated()
-            || self.registers.as_ref().is_some_and(Registers::is_truncated);
         match &self.file {
-            Some(file) if truncated => Err(DeviceError::Truncated { path: file.path.clone() }),
+            Some(file) if self.is_truncated() => {
+                Err(DeviceError::Truncated { path: file.path.clone() })
+            }
             Some(file) => file.check(self.ring.bytes()),
             None => Ok(()),
         }

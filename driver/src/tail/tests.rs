@@ -223,3 +223,26 @@ fn counters_that_contradict_themselves_are_refused() {
         assert!(told.is_some_and(|e| e.to_string().contains("contradict")), "lie {number}");
     }
 }
+
+#[test]
+fn a_frame_whose_middle_was_truncated_away_is_torn() {
+    for (stamps, with_counters) in [(true, true), (false, true), (true, false)] {
+        let mut camera = HandCamera::new(RING, stamps);
+        // Header and first bytes stand in front of the hole, the trailer behind it, wrapped.
+        camera.begin_at(RING - 8192 + 64);
+        let device = match with_counters {
+            true => camera.device(),
+            false => camera.device_without_registers(),
+        };
+        let mut tail = Tail::attach(&device, StartAt::Newest).unwrap();
+        camera.emit(12_000);
+        let candidate =
+            std::iter::repeat_with(|| tail.poll(&device).unwrap()).take(10_000).find_map(|step| {
+                if let Step::Frame(candidate) = step { Some(candidate) } else { None }
+            });
+        camera.ring.set_len(RING - 4096).unwrap();
+        let mut slab = SlabPool::new(1 << 20).take(record_bytes(frame_body_bytes(12_000))).unwrap();
+        let refused = copy_and_check(&device, &candidate.unwrap(), &mut slab).unwrap_err();
+        assert_eq!(refused.reason, LossReason::Torn, "{stamps} {with_counters}");
+    }
+}
