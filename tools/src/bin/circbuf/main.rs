@@ -15,10 +15,14 @@ mod session;
 mod status;
 
 use std::process::ExitCode;
-
-use clap::{Parser, Subcommand};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use circbuf_tools::dump;
+use clap::{Parser, Subcommand};
+use nix::sys::signal::Signal;
+
+use crate::failure::Failure;
 
 /// A camera's circular frame buffer: emulate the camera, drive the ring, archive and inspect.
 ///
@@ -56,8 +60,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     log_to_stderr(cli.verbose);
+    survive_file_size_limit();
     let outcome = match cli.command {
         Command::Demo(args) => demo::demo(&args),
         Command::Run(args) => run::run(*args),
@@ -78,6 +86,28 @@ fn dump(args: &dump::DumpArgs) -> ExitCode {
             failure::log_line(&format!("circbuf: {error}"));
             error.exit_code().into()
         }
+    }
+}
+
+/// What clap says about a wrong command line, in one line; help and version as they are.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let Some(complaint) = text.strip_prefix("error: ") else { error.exit() };
+    let paragraphs = complaint.split("\n\n");
+    let said: Vec<String> = paragraphs
+        .filter(|paragraph| !paragraph.starts_with("Usage:"))
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .map(|said| said.replace("For more information, try '--help'.", "see --help"))
+        .collect();
+    Failure::usage(said.join("; ")).report()
+}
+
+/// Makes a write beyond the limit of file sizes fail as one on a full disk does, where the signal
+/// would end the program with all frames that it holds.
+fn survive_file_size_limit() {
+    let caught = Arc::new(AtomicBool::new(false));
+    if let Err(error) = signal_hook::flag::register(Signal::SIGXFSZ as i32, caught) {
+        log::warn!("a file that grows beyond the limit will end the program: {error}");
     }
 }
 
