@@ -1,12 +1,13 @@
 //! Makes the emulated camera that the options describe.
 
-use circbuf_emulator::camera::{Camera, Limit, Options};
+use circbuf_emulator::camera::{Camera, CameraError, Limit, Options};
 use circbuf_emulator::clock::Clock;
+use circbuf_emulator::fpga::SetupError;
 use circbuf_emulator::ledger::Ledger;
 use circbuf_emulator::model::{Gap, Model};
 use circbuf_emulator::pace::Pace;
 use circbuf_emulator::ring_file::RingFile;
-use circbuf_emulator::source::{JpegMode, Source, SourceOptions, SourceSpec};
+use circbuf_emulator::source::{JpegMode, Source, SourceError, SourceOptions, SourceSpec};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl CameraPlan {
         let source_name = self.source.source.clone().unwrap_or_else(|| "synthetic".to_owned());
         let spec: SourceSpec = source_name.parse().map_err(Failure::usage)?;
         let fps = self.fps();
-        let source = Source::open(&spec, &self.source_options(fps)).map_err(Failure::failed)?;
+        let source = Source::open(&spec, &self.source_options(fps)).map_err(refused_source)?;
         source.notes().iter().for_each(|note| log_line(&format!("note: {note}")));
         let pace = self.pace(self.pace.fps.is_none().then(|| source.fps_hint()).flatten().or(fps));
         pace.check().map_err(Failure::usage)?;
@@ -69,7 +70,7 @@ impl CameraPlan {
             credit,
         };
         let ring = self.ring_file(path, model.ring_bytes())?;
-        let camera = Camera::new(ring, source, options).map_err(Failure::failed)?;
+        let camera = Camera::new(ring, source, options).map_err(refused_camera)?;
         Ok(ReadyCamera { camera, source: source_name, pace: describe(&pace) })
     }
 
@@ -128,6 +129,22 @@ impl CameraPlan {
             },
             window: self.source.window.map(|window| (window.0, window.1)),
         }
+    }
+}
+
+/// What was asked for is wrong, or what it was asked of.
+fn refused_source(error: SourceError) -> Failure {
+    match error {
+        SourceError::Spec { .. } | SourceError::Options(_) => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
+}
+
+fn refused_camera(error: CameraError) -> Failure {
+    match error {
+        CameraError::Setup(SetupError::RingSize(_)) => Failure::usage(error),
+        CameraError::Setup(SetupError::RingFile(_)) => Failure::new(Code::NoDevice, error),
+        _ => Failure::failed(error),
     }
 }
 
