@@ -147,8 +147,7 @@ fn still_stands(device: &Device, candidate: &Candidate, seen: &FrameHeader) -> R
     // Keeps the loads of the copy above the loads below.
     fence(Ordering::Acquire);
     let ring = device.ring();
-    // Zeros stand in the place of what was cut off: they may lie in the middle of a frame that wraps.
-    if ring.is_truncated() || ring.trailer(candidate.end()) != candidate.trailer {
+    if ring.trailer(candidate.end()) != candidate.trailer {
         return Err(Refusal::Trailer);
     }
     let header = ring.header(candidate.start);

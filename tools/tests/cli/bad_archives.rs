@@ -20,9 +20,8 @@ fn a_place_that_cannot_be_archived_into_is_refused_before_the_camera_starts() {
     let (archive, file) = (dir.path().join("a"), dir.path().join("file"));
     record(&archive, "");
     fs::write(&file, "text").unwrap();
-    let run = |archive: &Path| {
-        ends(&format!("run {SMALL} --frames 1 --archive {}", archive.display()))
-    };
+    let run =
+        |archive: &Path| ends(&format!("run {SMALL} --frames 1 --archive {}", archive.display()));
     run(&archive).refused(1, &["a holds an archive already (seg-000000.", "another directory"]);
     run(&file).refused(1, &["file is not a directory"]);
     run(&file.join("a")).refused(1, &["file/a"]);
@@ -61,10 +60,8 @@ fn a_disk_that_fills_up_costs_frames_and_nothing_else() {
         let books = ended.json();
         assert_eq!((&books["closes"], number(&books, "ring.passed")), (&true.into(), 600));
         assert_eq!(number(&books, "consumers.proc.delivered"), 600, "the capture goes on");
-        let (lost, kept) = (
-            number(&books, "consumers.arch.lost.io"),
-            number(&books, "consumers.arch.delivered"),
-        );
+        let (lost, kept) =
+            (number(&books, "consumers.arch.lost.io"), number(&books, "consumers.arch.delivered"));
         assert!(lost > 0 && kept > 0 && lost + kept == 600, "{books:#}");
         let held = hold_against_ledger(&archive, &ledger, true);
         assert_eq!(held.len() as u64, kept, "what is delivered is readable");
@@ -117,7 +114,11 @@ fn a_segment_that_is_cut_anywhere_is_read_up_to_there() {
         let verified = ends(&format!("archive verify {}", copy.display()));
         // Without its header a segment is no segment.
         let code = if cut < 4096 { 4 } else { 0 };
-        assert_eq!((recovered.code, verified.code), (Some(code), Some(code)), "cut at {cut}: {recovered:?} {verified:?}");
+        assert_eq!(
+            (recovered.code, verified.code),
+            (Some(code), Some(code)),
+            "cut at {cut}: {recovered:?} {verified:?}"
+        );
     }
 }
 

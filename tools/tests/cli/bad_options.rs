@@ -61,10 +61,10 @@ fn values_out_of_range_are_refused_with_their_option_and_range() {
     for (options, words) in cases {
         // Whoever accepts what he should not ends all the same.
         let limit = if options.contains("frames") { "" } else { "--frames 1" };
-        ends(&format!("run --virtual-time {limit} {options}").replace(
-            "run --virtual-time --frames 1 --device",
-            "run --frames 1 --device",
-        ))
+        ends(
+            &format!("run --virtual-time {limit} {options}")
+                .replace("run --virtual-time --frames 1 --device", "run --frames 1 --device"),
+        )
         .refused(2, words);
     }
 }

@@ -35,7 +35,8 @@ fn exported_frames_are_jpeg_files_named_after_their_exposure() {
         let mut decoder = JpegDecoder::new(ZCursor::new(&file[..]));
         decoder.decode().unwrap();
         assert_eq!(decoder.dimensions(), Some((160, 120)));
-        let exif = Reader::new().read_from_container(&mut &mut std::io::Cursor::new(&file)).unwrap();
+        let exif =
+            Reader::new().read_from_container(&mut &mut std::io::Cursor::new(&file)).unwrap();
         let text = |tag| {
             let field = exif.get_field(tag, In::PRIMARY).unwrap();
             field.display_value().to_string().replace('"', "")
@@ -46,9 +47,11 @@ fn exported_frames_are_jpeg_files_named_after_their_exposure() {
     // The same once more: nothing is overwritten.
     ends(&format!("archive export {archive} --out {out}")).with_code(0);
     let mut twice = expected.clone();
-    twice.extend(truth.iter().map(|entry| {
-        format!("{}_{:06}_0_{}.jpeg", entry.sec, entry.usec, entry.number)
-    }));
+    twice.extend(
+        truth
+            .iter()
+            .map(|entry| format!("{}_{:06}_0_{}.jpeg", entry.sec, entry.usec, entry.number)),
+    );
     twice.sort();
     assert_eq!(names(Path::new(&out)), twice);
 }

@@ -77,7 +77,8 @@ fn what_the_index_of_a_killed_run_named_is_kept() {
             let dir = disk_dir();
             let archive = dir.path().join("a");
             let options = format!("--engine {engine} --durability {durability}");
-            let records = if durability.contains("--no-index") { 0 } else { draw(&mut state) % 120 };
+            let records =
+                if durability.contains("--no-index") { 0 } else { draw(&mut state) % 120 };
             let later = Duration::from_micros(draw(&mut state) % 20_000);
             let what = format!("seed {SEED}: {options}, {records} records and {later:?}");
             let is_there = ends(&format!(

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use circbuf_abi::ring::PAYLOAD_BYTES_MAX;
-use circbuf_driver::archive::{Archive, ArchiveOptions, EngineChoice, Session};
+use circbuf_driver::archive::{Archive, ArchiveError, ArchiveOptions, EngineChoice, Session};
 use circbuf_driver::capture::Origin;
 use circbuf_driver::clock::Moment;
 use circbuf_driver::device::Device;
@@ -39,9 +39,19 @@ pub(crate) struct Decoded {
     pub(crate) misnumbered: AtomicU64,
     /// Why measures are missing from the file, if they are.
     pub(crate) write_error: Mutex<Option<String>>,
+    /// Whoever read the measures has gone away, as `head` does: the end of the work, no failure.
+    pub(crate) reader_is_gone: AtomicBool,
 }
 
 impl Decoded {
+    fn note(&self, error: &std::io::Error) {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return self.reader_is_gone.store(true, Ordering::Relaxed);
+        }
+        let mut first = self.write_error.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| error.to_string());
+    }
+
     fn count(&self, measured: &Measured) {
         self.decoded.fetch_add(1, Ordering::Relaxed);
         let told = measured.number.filter(|_| measured.number_is == Some(NumberIs::Frame));
@@ -108,7 +118,7 @@ impl DriverPlan {
             geometry: device.registers().map(|registers| registers.geometry()).unwrap_or_default(),
             ring_bytes: device.ring().bytes(),
         };
-        Archive::create(dir, session, options, Moment::now()).map(Some).map_err(Failure::failed)
+        Archive::create(dir, session, options, Moment::now()).map(Some).map_err(refused_archive)
     }
 
     /// The processing workers.
@@ -128,6 +138,13 @@ impl DriverPlan {
 
     fn workers(&self, mut worker: impl FnMut() -> Processor) -> Vec<Processor> {
         (0..self.proc.workers.unwrap_or(1)).map(|_| worker()).collect()
+    }
+}
+
+fn refused_archive(error: ArchiveError) -> Failure {
+    match error {
+        ArchiveError::Options { .. } => Failure::usage(error),
+        _ => Failure::failed(error),
     }
 }
 
@@ -164,12 +181,8 @@ fn decoder(decoded: Arc<Decoded>, output: Option<Output>) -> Processor {
             let line = serde_json::to_string(&measured).expect("numbers and names are JSON");
             let mut out = output.lock().unwrap_or_else(PoisonError::into_inner);
             // Flushed line by line: who follows the file wants to see the frame now.
-            // A reader that has gone away, as `head` does, is no failure.
-            let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-            let written = writeln!(out, "{line}").and_then(|()| out.flush());
-            if let Some(error) = written.err().filter(|error| !gone(error)) {
-                let mut first = decoded.write_error.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert_with(|| error.to_string());
+            if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+                decoded.note(&error);
             }
         }
         Err(error) => {

@@ -60,7 +60,8 @@ pub(crate) fn run_embedded(
     let (pipeline, decoded) = start(device, driver, limits, credit)?;
     announce(&format!("{}, {}, ring of {ring_bytes} bytes in memory", ready.source, ready.pace));
     let camera = ready.camera.spawn().map_err(Failure::failed)?;
-    watch(&pipeline, interrupted, || camera.stop());
+    let is_over = || wait(interrupted) || decoded.reader_is_gone.load(Ordering::Relaxed);
+    watch(&pipeline, is_over, || camera.stop());
     Ok(finish(pipeline, Some(camera), decoded))
 }
 
@@ -83,8 +84,12 @@ pub(crate) fn run_foreign(
         driver.driver.from = Some(FromChoice::Oldest);
     }
     let (pipeline, decoded) = start(device, &driver, limits, None)?;
-    let over = AtomicBool::new(false);
-    watch_until(&pipeline, interrupted, end, &over, || pipeline.stop());
+    let is_over = || {
+        wait(interrupted)
+            || decoded.reader_is_gone.load(Ordering::Relaxed)
+            || end.is_some_and(|end| Instant::now() >= end)
+    };
+    watch(&pipeline, is_over, || pipeline.stop());
     Ok(finish(pipeline, None, decoded))
 }
 
@@ -165,23 +170,12 @@ fn describe(path: &Path, device: &Device) -> String {
     format!("{}, ring of {bytes} bytes {by}", path.display())
 }
 
-fn watch(pipeline: &Pipeline, interrupted: &AtomicBool, stop: impl Fn()) {
-    watch_until(pipeline, interrupted, None, &AtomicBool::new(false), stop);
-}
-
-/// Waits for the end of the run; asks for it once when it is interrupted or the time is over.
-fn watch_until(
-    pipeline: &Pipeline,
-    interrupted: &AtomicBool,
-    end: Option<Instant>,
-    asked: &AtomicBool,
-    stop: impl Fn(),
-) {
+/// Waits for the end of the run; asks for it when `is_over`, which sleeps a moment at each call.
+fn watch(pipeline: &Pipeline, is_over: impl Fn() -> bool, stop: impl Fn()) {
     let mut line = StatusLine::new();
     let mut before = pipeline.snapshot();
     while !pipeline.is_finished() {
-        let over = end.is_some_and(|end| Instant::now() >= end);
-        if (wait(interrupted) || over) && !asked.swap(true, Ordering::Relaxed) {
+        if is_over() {
             stop();
         }
         line.show(|| {
@@ -225,8 +219,12 @@ impl Outcome {
 
     /// Why the run as such is a failure, whatever was lost.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if let Some(Err(failure)) = &self.camera {
-            return Err(failure.clone());
+        match &self.camera {
+            Some(Err(failure)) => return Err(failure.clone()),
+            Some(Ok(Report { ledger_error: Some(error), .. })) => {
+                return Err(Failure::failed(error));
+            }
+            Some(Ok(_)) | None => {}
         }
         match &self.finished.ended_by {
             Err(error) => return Err(Failure::failed(error)),
