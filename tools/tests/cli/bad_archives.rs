@@ -45,7 +45,7 @@ fn a_disk_that_fills_up_costs_frames_and_nothing_else() {
         let mut shell = Command::new("sh");
         // In blocks of 512 bytes, or of 1024 by some shells: the ring of 1 MiB is below.
         shell.arg("-c").arg(format!(
-            "ulimit -f 4096; exec {} run --json --source noise:20000 --ring-bytes 1MiB --fps 2000 \
+            "ulimit -f 4096; exec {} run --json --source noise:20000 --ring-bytes 1MiB --fps 900 \
              --bus-mb-s unlimited --virtual-time --lossless --frames 600 --arch-policy every \
              --engine {engine} --durability interval=10 --archive {} --ledger {}",
             env!("CARGO_BIN_EXE_circbuf"),
