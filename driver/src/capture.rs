@@ -104,7 +104,7 @@ impl Capture {
     /// One step at the moment `now`; `later` is asked for the time once the frame is in the queues.
     ///
     /// # Errors
-    /// If the device's counters contradict themselves.
+    /// If the device's counters contradict themselves, or are gone.
     pub fn step(
         &mut self,
         now: Moment,
@@ -114,7 +114,9 @@ impl Capture {
             return Ok(Captured::Nothing);
         }
         let headroom = self.tail.headroom_bytes(&self.device);
-        let captured = match self.tail.poll(&self.device)? {
+        // A page that was truncated reads as zeros, which contradict all that it told before.
+        let step = self.tail.poll(&self.device);
+        let captured = match step.or_else(|error| self.device.check().and(Err(error)))? {
             Step::Idle => Captured::Nothing,
             Step::Lost(loss) => self.lose(loss),
             Step::Frame(candidate) => self.take(&candidate, now),
