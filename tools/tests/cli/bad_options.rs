@@ -27,7 +27,7 @@ fn values_out_of_range_are_refused_with_their_option_and_range() {
         ("--quality 101", &["--quality", "1..=100"]),
         ("--window 5,5", &["window", "smaller"]),
         ("--window nan,1", &["window"]),
-        ("--ring-bytes 100001", &["100001", "4096"]),
+        ("--ring-bytes 1048577", &["1048577", "4096"]),
         ("--ring-bytes 4096", &["4096", "smallest ring"]),
         ("--ring-bytes 0", &["ring", "0"]),
         ("--ring-bytes 1.5MiB", &["--ring-bytes", "1.5MiB"]),

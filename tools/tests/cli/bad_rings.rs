@@ -56,7 +56,7 @@ fn a_device_without_permission_is_named() {
     let dir = ring_dir();
     let ring = dir.path().join("ring");
     fs::write(&ring, vec![0; 8192]).unwrap();
-    fs::set_permissions(&ring, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&ring, fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything.
     if fs::File::open(&ring).is_err() {
         run(&ring, "").refused(5, &["ring", "Permission denied"]);
@@ -83,7 +83,7 @@ fn a_ring_in_which_no_frame_is_ends_after_the_timeout() {
 fn left_by_a_camera(ring: &Path) -> Vec<u8> {
     let line = "--source noise:2000-4000 --frames 50 --virtual-time --ring-bytes 1MiB";
     ends(&format!("emulate --ring {} {line}", ring.display())).with_code(0);
-    fs::read(registers(ring)).unwrap()
+    fs::read(registers(ring)).expect("a page that can be read")
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn a_source_without_permission_is_named() {
     let dir = disk_dir();
     let file = dir.path().join("a.npy");
     fs::write(&file, npy("|u1", "(48, 64)", 48 * 64, 0)).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything.
     if fs::File::open(&file).is_err() {
         run(&file).refused(1, &["a.npy", "Permission denied"]);

@@ -36,9 +36,10 @@ fn kill_in_the_middle(archive: &Path, options: &str, records: usize, later: Dura
 }
 
 fn bytes(archive: &Path) -> u64 {
-    let files = fs::read_dir(archive).unwrap().map(|file| file.unwrap().path());
+    let files =
+        fs::read_dir(archive).expect("the archive").map(|file| file.expect("a name").path());
     let segments = files.filter(|path| path.extension().is_some_and(|suffix| suffix == "cbs"));
-    segments.map(|path| fs::metadata(path).unwrap().len()).sum()
+    segments.map(|path| fs::metadata(path).expect("a segment").len()).sum()
 }
 
 /// Recovers the archive; whatever was named before is still there, and the cut is told.
@@ -57,7 +58,7 @@ fn assert_recovers(archive: &Path, what: &str) {
         assert_eq!(number(&verified, left), 0, "{what}: {verified:#}");
     }
     let listed = json(&format!("archive ls {dir} --json"));
-    let frames = listed["frames"].as_array().unwrap();
+    let frames = listed["frames"].as_array().expect("a list");
     let kept: Vec<u64> = frames.iter().map(|frame| number(frame, "sequence")).collect();
     assert!(kept.is_sorted_by(|a, b| a < b), "{what}: {kept:?}");
     let kept: HashSet<u64> = kept.into_iter().collect();

@@ -172,8 +172,9 @@ fn a_consumer_that_hangs_loses_frames_and_nobody_else_does() {
 }
 
 fn sequences(lines: &str) -> Vec<u64> {
-    let parsed = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    parsed.map(|line| line["sequence"].as_u64().unwrap()).collect()
+    let parsed =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+    parsed.map(|line| line["sequence"].as_u64().expect("a number")).collect()
 }
 
 #[test]

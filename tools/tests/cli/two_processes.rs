@@ -146,7 +146,7 @@ fn assert_stopped_books(place: &Place, books: &Value) {
     assert_eq!(n("consumers.arch.delivered"), held.len() as u64);
     let report = assert_verified(&place.archive());
     let listed = json(&format!("archive ls {} --json", place.archive().display()));
-    let losses = listed["losses"].as_array().unwrap();
+    let losses = listed["losses"].as_array().expect("a list");
     assert!(losses.iter().all(|loss| loss["exact"] == true), "{losses:?}");
     let told: u64 = losses.iter().map(|loss| number(loss, "count")).sum();
     assert_eq!(told, number(&report, "frames_lost"));
@@ -197,7 +197,7 @@ fn a_driver_whose_camera_is_killed_says_so() {
 #[test]
 fn a_ring_that_goes_away_under_the_driver_ends_it_in_order() {
     type Deed = fn(&Path);
-    let deeds: [(&str, Deed); 4] = [
+    let deeds: [(&str, Deed); 5] = [
         ("removed", |ring| std::fs::remove_file(ring).unwrap()),
         ("replaced", |ring| {
             let other = ring.with_extension("other");
@@ -206,6 +206,7 @@ fn a_ring_that_goes_away_under_the_driver_ends_it_in_order() {
         }),
         ("truncated", |ring| truncate(ring, 0)),
         ("truncated", |ring| truncate(ring, 1 << 19)),
+        ("truncated", |ring| truncate(&registers(ring), 0)),
     ];
     for (how, deed) in deeds {
         let place = Place::new();
@@ -222,8 +223,8 @@ fn a_ring_that_goes_away_under_the_driver_ends_it_in_order() {
 }
 
 fn truncate(path: &Path, bytes: u64) {
-    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.set_len(bytes).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("the ring");
+    file.set_len(bytes).expect("a size");
 }
 
 #[test]

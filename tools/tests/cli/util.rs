@@ -140,7 +140,9 @@ impl Running {
             }
         };
         let stdout = self.stdout.take().map(|reader| reader.join().expect("it only reads"));
-        self.stderr_reader.take().map(|reader| reader.join().expect("it only reads"));
+        if let Some(reader) = self.stderr_reader.take() {
+            reader.join().expect("it only reads");
+        }
         let stderr = self.stderr.lock().expect("no panic holds it").clone();
         assert!(!stderr.contains("panicked"), "{}: {stderr}", self.line);
         let line = self.line.clone();
