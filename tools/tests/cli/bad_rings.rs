@@ -5,7 +5,6 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use circbuf_abi::registers as reg;
-use nix::sys::signal::Signal;
 
 use crate::util::{Running, ends, index_entries, register, registers, ring_dir};
 
@@ -163,7 +162,7 @@ fn counters_that_begin_to_lie_end_the_run_in_order() {
             archive.display()
         ));
         driver.waits("archiving", || index_entries(&archive).len() > 3);
-        camera.signal(Signal::SIGSTOP);
+        camera.freeze();
         let page = fs::OpenOptions::new().write(true).open(registers(&ring)).unwrap();
         // The camera may have been stopped while it changed both counters.
         page.write_all_at(&0u64.to_le_bytes(), reg::UPDATE as u64).unwrap();

@@ -123,7 +123,7 @@ fn a_driver_that_stands_still_for_laps_archives_nothing_torn_and_counts_what_it_
         for _ in 0..4 {
             let archived = place.archived();
             driver.waits("archiving", || place.archived() > archived + 5);
-            driver.signal(Signal::SIGSTOP);
+            driver.freeze();
             let written = register(&place.ring, WRITTEN);
             camera.waits("five laps", || register(&place.ring, WRITTEN) > written + 5 * RING);
             driver.signal(Signal::SIGCONT);
@@ -187,7 +187,7 @@ fn a_driver_whose_camera_is_killed_says_so() {
             camera.signal(Signal::SIGKILL);
             driver.end().refused(1, &["camera's process is gone"]);
         } else {
-            camera.signal(Signal::SIGSTOP);
+            camera.freeze();
             driver.end().refused(1, &["no frame came any more", "--timeout"]);
         }
         assert_verified(&place.archive());
@@ -215,7 +215,7 @@ fn a_ring_that_goes_away_under_the_driver_ends_it_in_order() {
         let mut driver = place.driver("");
         driver.waits("archiving", || place.archived() >= 3);
         // A camera that writes into a truncated ring would die of it, and be what is missed.
-        camera.signal(Signal::SIGSTOP);
+        camera.freeze();
         deed(&place.ring);
         driver.end().refused(1, &[how, "ring: the ring was", "start again"]);
         assert_verified(&place.archive());

@@ -14,6 +14,7 @@ use circbuf_driver::archive::{ArchiveReader, Content, Found, INDEX_ENTRY_BYTES, 
 use circbuf_driver::record::PAYLOAD_OFFSET;
 use circbuf_emulator::ledger::{self, LedgerEntry};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -119,6 +120,14 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it is our child");
+    }
+
+    /// Stops it with SIGSTOP, and waits until all of its threads stand still.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let pid = Pid::from_raw(self.child.id() as i32);
+        let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("it is our child");
+        assert_eq!(status, WaitStatus::Stopped(pid, Signal::SIGSTOP), "{}", self.line);
     }
 
     /// Takes the pipe to its stdin.
