@@ -47,6 +47,7 @@ pub struct Capture {
     pub(crate) books: SharedBooks,
     lost_before: u64,
     credit: Option<Arc<AtomicU64>>,
+    hurries: bool,
 }
 
 /// What one step did.
@@ -71,8 +72,18 @@ impl Capture {
         origin: Origin,
         (proc, arch): (Outlet, Option<Outlet>),
     ) -> Capture {
-        let (books, credit) = (SharedBooks::default(), None);
-        Capture { device, tail, pool, origin, proc, arch, books, lost_before: 0, credit }
+        Capture {
+            device,
+            tail,
+            pool,
+            origin,
+            proc,
+            arch,
+            books: SharedBooks::default(),
+            lost_before: 0,
+            credit: None,
+            hurries: false,
+        }
     }
 
     /// Makes the camera wait: see [`Capture::new`].
@@ -96,7 +107,6 @@ impl Capture {
 
     /// The books, locked: whoever takes frames from the outlets' queues enters in them what became of
     /// them (see [`Account`]), as [`crate::pipeline`] does on its threads.
-    #[must_use]
     pub fn books(&self) -> MutexGuard<'_, Books> {
         lock(&self.books)
     }
@@ -110,7 +120,7 @@ impl Capture {
         now: Moment,
         later: impl FnOnce() -> Moment,
     ) -> Result<Captured, DeviceError> {
-        if self.credit.is_some() && !self.has_room() {
+        if self.waits() && !self.has_room() {
             return Ok(Captured::Nothing);
         }
         let headroom = self.tail.headroom_bytes(&self.device);
@@ -140,12 +150,24 @@ impl Capture {
         self.tail.has_read_all(&self.device)
     }
 
+    /// Whether the stage waits for room in the queues rather than lose frames: where the camera waits
+    /// as well, and where it has ended, so that nothing is overwritten any more.
+    fn waits(&self) -> bool {
+        self.credit.is_some() || (self.device.has_ended() && !self.hurries)
+    }
+
+    /// Waits no longer for consumers because the camera has ended: one of them hangs, and the others
+    /// want the rest.
+    pub fn hurry(&mut self) {
+        self.hurries = true;
+    }
+
     fn has_room(&self) -> bool {
         let largest = self.device.max_slot_bytes() - slot(1);
         let largest = u32::try_from(largest).unwrap_or(u32::MAX).min(PAYLOAD_BYTES_MAX);
         self.proc.has_room()
             && self.arch.as_ref().is_none_or(Outlet::has_room)
-            && self.pool.has_room(record_bytes(frame_body_bytes(largest)))
+            && self.pool.has_room_or_never(record_bytes(frame_body_bytes(largest)))
     }
 
     fn take(&mut self, candidate: &Candidate, now: Moment) -> Captured {

@@ -63,6 +63,11 @@ pub enum RegistersError {
         /// Of the ring.
         ring_bytes: u64,
     },
+    /// The device is for ever about to change its counters.
+    #[error(
+        "its counters never come to rest: the device died while it changed them; start it again"
+    )]
+    Unsettled,
     /// The counters contradict each other or the time before.
     #[error(
         "its counters contradict themselves: complete {complete:#x} (before: {before:#x}), \

@@ -81,6 +81,13 @@ impl SlabPool {
                     <= self.shared.budget_bytes)
     }
 
+    /// The same, or the record would not even fit an empty pool, so that waiting is of no use.
+    #[must_use]
+    pub fn has_room_or_never(&self, record_bytes: usize) -> bool {
+        SlabPool::class_bytes(record_bytes) > self.shared.budget_bytes
+            || self.has_room(record_bytes)
+    }
+
     /// Takes a slab of at least `record_bytes`. Its content is whatever was in it before.
     ///
     /// `None` if the budget is used up, the slab would be larger than all of it, or the system has

@@ -24,6 +24,9 @@ impl Run {
     /// How often the device is looked at from outside while nothing comes.
     const CHECK: Duration = Duration::from_millis(250);
 
+    /// How long a consumer with a full queue may take no frame when the camera has ended.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     pub(super) fn run(mut self, expected: &AtomicU64) -> Result<EndedBy, DeviceError> {
         let ended_by = self.capture();
         let frames = self.capture.expected();
@@ -76,6 +79,9 @@ impl Run {
             };
             if self.limits.silence.is_some_and(|limit| now.since(quiet_since) >= limit) {
                 return Ok(EndedBy::Silence);
+            }
+            if last_look.is_some() && now.since(quiet_since) >= Self::PATIENCE {
+                self.capture.hurry();
             }
             if last_look.is_none() || !drained {
                 pause.sleep();

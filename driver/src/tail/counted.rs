@@ -5,7 +5,7 @@ use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
 use crate::loss::{Loss, LossReason};
-use crate::registers::{Progress, Registers};
+use crate::registers::{Progress, Registers, RegistersError};
 use crate::ring::{Timestamp, padded, slot};
 use crate::validate::Candidate;
 
@@ -87,7 +87,7 @@ impl Counted {
         registers: &Registers,
         start: StartAt,
     ) -> Result<Counted, DeviceError> {
-        let seen = settled(registers);
+        let seen = settled(registers)?;
         let mut counted = Counted {
             next: seen.complete,
             epoch: seen.epoch,
@@ -97,9 +97,9 @@ impl Counted {
             last_time: None,
             chain: Chain::default(),
         };
-        counted.check(registers, seen)?;
+        counted.check(device, registers, seen)?;
         if start == StartAt::Oldest {
-            counted.go_back(device, registers, seen);
+            counted.go_back(device, registers, seen, 0);
             counted.first = counted.sequence;
         }
         Ok(counted)
@@ -128,7 +128,7 @@ impl Counted {
         registers: &Registers,
     ) -> Result<Step, DeviceError> {
         let Some(progress) = registers.progress() else { return Ok(Step::Idle) };
-        self.check(registers, progress)?;
+        self.check(device, registers, progress)?;
         if progress.epoch != self.epoch {
             return Ok(self.restart(device, registers, progress));
         }
@@ -142,14 +142,17 @@ impl Counted {
     }
 
     /// A page whose counters run backwards, or do not fit each other, cannot be followed.
-    fn check(&mut self, registers: &Registers, progress: Progress) -> Result<(), DeviceError> {
-        let reach = registers.reach();
-        let reached = reach.epoch != progress.epoch
-            || reach.reserved.saturating_add(GAP_BYTES as u64) >= progress.complete;
+    fn check(
+        &mut self,
+        device: &Device,
+        registers: &Registers,
+        progress: Progress,
+    ) -> Result<(), DeviceError> {
         // Half of the range: what is followed never comes near the place where sums wrap.
         let in_range = progress.complete.max(progress.frames) <= u64::MAX / 2;
         let aligned = progress.complete.is_multiple_of(CHUNK_BYTES as u64);
-        if !follows(self.seen, progress) || !reached || !in_range || !aligned {
+        let fits = follows(self.seen, progress) && reach_fits(device, registers, progress);
+        if !fits || !in_range || !aligned {
             return Err(registers.contradiction(progress, self.seen.complete).into());
         }
         self.seen = progress;
@@ -172,14 +175,14 @@ impl Counted {
     fn restart(&mut self, device: &Device, registers: &Registers, progress: Progress) -> Step {
         let expected = self.sequence;
         self.epoch = progress.epoch;
-        self.go_back(device, registers, progress);
+        self.go_back(device, registers, progress, 0);
         let found = std::mem::replace(&mut self.sequence, expected);
         self.lose(found.saturating_sub(expected), LossReason::Overrun, None)
     }
 
     fn lose_overrun(&mut self, device: &Device, registers: &Registers, progress: Progress) -> Step {
-        let expected = self.sequence;
-        self.go_back(device, registers, progress);
+        let (expected, read) = (self.sequence, self.next);
+        self.go_back(device, registers, progress, read);
         let found = std::mem::replace(&mut self.sequence, expected);
         let last = self.time_before(device);
         self.lose(found.saturating_sub(expected), LossReason::Overrun, last)
@@ -193,14 +196,14 @@ impl Counted {
     }
 
     /// Puts `next` and `sequence` at the oldest frame that is safe to read: a quarter of the ring
-    /// ahead of the writer, so that the reader is not overtaken again at once.
-    fn go_back(&mut self, device: &Device, registers: &Registers, progress: Progress) {
+    /// ahead of the writer, so that the reader is not overtaken again at once; never below `read`.
+    fn go_back(&mut self, device: &Device, registers: &Registers, progress: Progress, read: u64) {
         let ring_bytes = device.ring().bytes();
         let margin = if registers.has_ended() { 0 } else { ring_bytes / 4 };
         // A page that lies must not make the walk longer than the ring.
         let reserved = at_least_complete(registers, progress);
         let oldest = (reserved + margin + GAP_BYTES as u64).saturating_sub(ring_bytes);
-        self.chain.walk(device, progress, oldest);
+        self.chain.walk(device, progress, oldest.max(read));
         self.next = self.chain.lowest().unwrap_or(progress.complete);
         self.sequence = self.chain.lowest_sequence();
     }
@@ -310,14 +313,25 @@ fn follows(before: Progress, now: Progress) -> bool {
         .is_some_and(|bytes| bytes / SLOT_BYTES_MIN >= frames && (bytes > 0) == (frames > 0))
 }
 
-/// Waits out a moment in which the device changes its numbers. Of one that died at it nothing is
-/// believed, and nothing will ever complete.
-fn settled(registers: &Registers) -> Progress {
+/// Whether `reserved` can be: not behind what is complete, the last gap apart, and, if nothing was
+/// completed meanwhile, not more than one slot ahead of it.
+fn reach_fits(device: &Device, registers: &Registers, progress: Progress) -> bool {
+    let gap = GAP_BYTES as u64;
+    let reach = registers.reach();
+    if reach.epoch != progress.epoch {
+        return true;
+    }
+    let farthest = progress.complete.saturating_add(device.max_slot_bytes() + gap);
+    let is_far = reach.reserved > farthest && registers.progress() == Some(progress);
+    reach.reserved.saturating_add(gap) >= progress.complete && !is_far
+}
+
+/// Waits out a moment in which the device changes its numbers.
+fn settled(registers: &Registers) -> Result<Progress, RegistersError> {
     const TRIES: u32 = 1_000_000;
-    (0..TRIES)
-        .find_map(|_| {
-            std::hint::spin_loop();
-            registers.progress()
-        })
-        .unwrap_or_default()
+    let settled = (0..TRIES).find_map(|_| {
+        std::hint::spin_loop();
+        registers.progress()
+    });
+    settled.ok_or(RegistersError::Unsettled)
 }

@@ -153,18 +153,26 @@ impl Simulation {
                 while self.camera.step(100) == Progress::Writing {}
             }
             self.camera.end();
-            let ended =
-                (0..1000).any(|_| self.capture() == Captured::Nothing && self.capture.is_drained());
+            let ended = (0..1000).any(|_| {
+                let captured = self.capture();
+                // Nothing is overwritten any more, so that the stage waits for the consumers.
+                self.consume();
+                captured == Captured::Nothing && self.capture.is_drained()
+            });
             assert!(ended, "it comes to an end: {:?}", self.capture.tail());
-            for consumer in [Some(&mut self.proc), self.arch.as_mut()].into_iter().flatten() {
-                while !consumer.queue.is_empty() {
-                    consumer.take(&self.camera);
-                }
+        }
+    }
+
+    /// The consumers finish everything that waits for them.
+    fn consume(&mut self) {
+        for consumer in [Some(&mut self.proc), self.arch.as_mut()].into_iter().flatten() {
+            while !consumer.queue.is_empty() {
+                consumer.take(&self.camera);
             }
-            self.proc.finish(&mut self.capture.books().proc);
-            if let Some(arch) = &mut self.arch {
-                arch.finish(&mut self.capture.books().arch);
-            }
+        }
+        self.proc.finish(&mut self.capture.books().proc);
+        if let Some(arch) = &mut self.arch {
+            arch.finish(&mut self.capture.books().arch);
         }
     }
 
