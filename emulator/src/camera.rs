@@ -154,7 +154,8 @@ impl Camera {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(self) -> Result<CameraThread, CameraError> {
-        let stop = Arc::new(AtomicBool::new(false));
+        // The source's own flag, so that a stop also ends a read that waits.
+        let stop = self.source.stop_flag().unwrap_or_default();
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("camera".to_owned())
@@ -174,9 +175,11 @@ impl Camera {
         if let Some(ended_by) = self.limit.reached(number, self.channel.run_time(exposure), stop) {
             return Ok(Some(ended_by));
         }
-        let source_error = |source| CameraError::Source { number, source };
-        let Some(picture) = self.source.next(number, exposure.time).map_err(source_error)? else {
-            return Ok(Some(EndedBy::Source));
+        let picture = match self.source.next(number, exposure.time) {
+            Ok(Some(picture)) => picture,
+            Ok(None) => return Ok(Some(EndedBy::Source)),
+            Err(_) if stop.load(Ordering::Relaxed) => return Ok(Some(EndedBy::Stop)),
+            Err(source) => return Err(CameraError::Source { number, source }),
         };
         clock.sleep_until(exposure.at_ns, stop);
         let frame_error = |source| CameraError::Frame { number, source };

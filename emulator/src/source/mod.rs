@@ -5,11 +5,14 @@ mod npy;
 mod scene;
 mod set;
 mod spec;
+mod stoppable;
 mod synthetic;
 mod y4m;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use noise::Noise;
 pub use set::PictureSet;
@@ -223,6 +226,16 @@ impl Source {
             Self::Jpeg(set) | Self::Npy(set) => set.notes(),
             Self::Y4m(stream) => stream.notes(),
             Self::Noise(noise) => noise.notes(),
+        }
+    }
+
+    /// Set, it ends a read that waits for somebody who sends nothing: [`Source::next`] fails then.
+    /// `None` where nothing waits.
+    #[must_use]
+    pub fn stop_flag(&self) -> Option<Arc<AtomicBool>> {
+        match self {
+            Self::Y4m(stream) => stream.stop_flag(),
+            _ => None,
         }
     }
 

@@ -1,11 +1,14 @@
 //! YUV4MPEG2 streams, as ffmpeg writes them.
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use circbuf_abi::header::{COLOR_MODE_COLOR, COLOR_MODE_MONO4};
 use jpeg_encoder::{ImageBuffer, JpegColorType};
 
+use super::stoppable::{Stoppable, stdin};
 use super::{Input, SourceError};
 use crate::encode::{Encoder, noise_bytes};
 use crate::model::{Geometry, Picture};
@@ -44,6 +47,7 @@ pub struct Y4m {
     encoder: Encoder,
     planes: Planes,
     payload_bytes_max: u32,
+    stop: Option<Arc<AtomicBool>>,
     frames: u64,
 }
 
@@ -64,17 +68,17 @@ impl Y4m {
     /// # Errors
     /// A file that cannot be opened, or a header that is none or asks for what cannot be had.
     pub(super) fn open(input: &Input, quality: u8) -> Result<Self, SourceError> {
-        match input {
-            Input::Stdin => {
-                let reader = BufReader::with_capacity(1 << 16, io::stdin());
-                Self::from_reader("standard input", reader, quality)
-            }
-            Input::File(path) => {
-                let read = |error| SourceError::Read { path: path.clone(), error };
-                let reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
-                Self::from_reader(&path.display().to_string(), reader, quality)
-            }
-        }
+        let (name, file) = match input {
+            Input::Stdin => ("standard input".to_owned(), stdin()),
+            Input::File(path) => (path.display().to_string(), File::open(path)),
+        };
+        let read = |error| SourceError::Read { path: name.clone().into(), error };
+        let stop = Arc::<AtomicBool>::default();
+        let file = Stoppable::new(file.map_err(read)?, Arc::clone(&stop));
+        let mut stream =
+            Self::from_reader(&name, BufReader::with_capacity(1 << 16, file), quality)?;
+        stream.stop = Some(stop);
+        Ok(stream)
     }
 
     fn from_reader(
@@ -93,8 +97,14 @@ impl Y4m {
             encoder: Encoder::new(quality),
             planes: Planes::new(&header),
             payload_bytes_max: noise_bytes((header.width, header.height), quality, gray),
+            stop: None,
             frames: 0,
         })
+    }
+
+    /// Ends a read that waits for somebody who sends nothing; `None` where a read does not wait.
+    pub(super) fn stop_flag(&self) -> Option<Arc<AtomicBool>> {
+        self.stop.clone()
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Picture<'_>>, SourceError> {
@@ -258,7 +268,7 @@ impl Planes {
     fn read(&mut self, reader: &mut impl Read) -> Result<(), String> {
         for plane in [&mut self.luma, &mut self.blue, &mut self.red] {
             reader.read_exact(plane).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => "the stream is cut short in a picture".to_owned(),
+                ErrorKind::UnexpectedEof => "the stream is cut short in a picture".to_owned(),
                 _ => error.to_string(),
             })?;
         }
