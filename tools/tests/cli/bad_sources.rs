@@ -134,6 +134,21 @@ fn a_damaged_jpeg_is_named_with_what_is_wrong() {
     run(&file).with_code(0);
 }
 
+#[test]
+fn a_jpeg_that_the_frame_header_cannot_express_is_compressed_again_aloud_or_refused() {
+    let dir = disk_dir();
+    let mut file = jpeg(dir.path(), "");
+    let dqt = file.windows(2).position(|marker| marker == [0xFF, 0xDB]).unwrap();
+    // A quantisation that no quality gives.
+    file[dqt + 5] ^= 1;
+    let path = dir.path().join("a.jpeg");
+    fs::write(&path, file).unwrap();
+    let again = run(&path).with_code(0);
+    assert!(again.stderr.lines().any(|line| line.starts_with("note: ")), "{again:?}");
+    let line = format!("run --frames 3 --virtual-time --jpeg verbatim {}", path.display());
+    ends(&line).refused(1, &["a.jpeg"]);
+}
+
 /// A stream of gray pictures.
 fn y4m(frames: usize) -> Vec<u8> {
     let mut stream = b"YUV4MPEG2 W64 H48 F25:1 Cmono\n".to_vec();

@@ -64,6 +64,10 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
     assert_eq!(passed("", None), 3);
     assert_eq!(passed("", Some("4")), 4);
     assert_eq!(passed("--frames 5", Some("4")), 5);
+    let unpaced = dir.path().join("unpaced.toml");
+    fs::write(&unpaced, "[pace]\nunpaced = true\nvirtual_time = true\nlossless = true\n").unwrap();
+    let line = format!("run --config {} --source synthetic:2 --json", unpaced.display());
+    assert_eq!(number(&json(&format!("{line} --fps 10 --seconds 2")), "ring.passed"), 20);
     let mut command = circbuf("run --json");
     command.env("CIRCBUF_CONFIG", &config);
     assert_eq!(number(&Running::start(command).end().with_code(0).json(), "ring.passed"), 3);
@@ -100,6 +104,9 @@ fn a_configuration_that_is_wrong_is_refused_by_file_line_and_key() {
     }
     fs::write(&config, [0xFF, 0xFE]).unwrap();
     ends(&line).refused(2, &["config.toml"]);
+    let mut command = circbuf("run --seconds 1");
+    command.env("CIRCBUF_FRAMES", "some");
+    Running::start(command).end().refused(2, &["some", "--frames"]);
     fs::remove_file(&config).unwrap();
     ends(&line).refused(2, &["config.toml", "No such file"]);
     ends("run --frames 1 --config /").refused(2, &["/"]);

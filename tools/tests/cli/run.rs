@@ -235,6 +235,19 @@ fn a_closed_stdout_is_the_reader_s_choice() {
 }
 
 #[test]
+fn the_tour_proves_what_it_shows() {
+    let dir = disk_dir();
+    let out = dir.path().join("tour");
+    let tour = ends(&format!("demo --seconds 1 --out {}", out.display())).with_code(0);
+    for word in ["0 damaged and accepted, 0 missing", "next:", "archived byte for byte"] {
+        assert!(tour.stdout.contains(word), "{word}: {tour:?}");
+    }
+    assert_eq!(tour.stdout.matches("   closes").count(), 2, "{tour:?}");
+    assert_verified(&out.join("archive"));
+    ends(&format!("demo --out {}", out.display())).refused(1, &["tour", "exists"]);
+}
+
+#[test]
 fn a_camera_in_its_own_process_cannot_wait_for_its_driver() {
     let dir = disk_dir();
     let ring = dir.path().join("ring");

@@ -1,5 +1,6 @@
 //! A camera and a driver in processes of their own, on a ring file.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use circbuf_abi::registers::{FRAMES, WRITTEN};
@@ -172,6 +173,60 @@ fn without_a_register_page_the_stamps_are_followed_and_losses_are_estimates() {
         let held = hold_against_ledger(&place.archive(), &place.ledger(), false);
         assert_eq!(held.len(), 40);
         assert_verified(&place.archive());
+    }
+}
+
+/// Slots that are zeroed before the payload behind them prove that a frame was not overwritten, with
+/// no counter at all.
+#[test]
+fn without_a_register_page_a_driver_that_stood_still_archives_nothing_torn() {
+    const RING: u64 = 1 << 20;
+    for gap in ["late", "zero"] {
+        let place = Place::new();
+        let mut camera = place.camera(&format!(
+            "--source noise:2000-60000 --ring-bytes {RING} --fps 1000 --bus-mb-s unlimited \
+             --gap {gap}"
+        ));
+        place.has_ring(&mut camera);
+        let page = std::fs::File::open(registers(&place.ring)).unwrap();
+        let written = || {
+            let mut bytes = [0; 8];
+            page.read_exact_at(&mut bytes, WRITTEN as u64).unwrap();
+            u64::from_le_bytes(bytes)
+        };
+        std::fs::remove_file(registers(&place.ring)).unwrap();
+        let mut driver = place.driver("");
+        for _ in 0..4 {
+            let archived = place.archived();
+            driver.waits("archiving", || place.archived() > archived + 5);
+            driver.freeze();
+            let before = written();
+            camera.waits("five laps", || written() > before + 5 * RING);
+            driver.signal(Signal::SIGCONT);
+        }
+        let books = driver.interrupt().with_code(0).json();
+        camera.interrupt().with_code(0);
+        assert_eq!(
+            (at(&books, "ring.lost_is"), &books["closes"]),
+            (&"estimated".into(), &true.into())
+        );
+        assert!(number(&books, "ring.lost.overrun") > 0, "{books:#}");
+        let held = hold_against_ledger(&place.archive(), &place.ledger(), false);
+        assert_eq!(held.len() as u64, number(&books, "consumers.arch.delivered"));
+        assert_verified(&place.archive());
+    }
+}
+
+#[test]
+fn a_ring_has_room_for_many_drivers() {
+    let place = Place::new();
+    let mut camera = place.camera(&format!("{PICTURES} --fps 100 --frames 50"));
+    place.has_ring(&mut camera);
+    let line = format!("run --device {} --from oldest --json", place.ring.display());
+    let drivers = [Running::circbuf(&line), Running::circbuf(&line), Running::circbuf(&line)];
+    camera.end().with_code(0);
+    for driver in drivers {
+        assert_eq!(number(&driver.end().with_code(0).json(), "ring.passed"), 50);
     }
 }
 
