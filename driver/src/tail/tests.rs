@@ -246,3 +246,26 @@ fn a_frame_whose_middle_was_truncated_away_is_torn() {
         assert_eq!(refused.reason, LossReason::Torn, "{stamps} {with_counters}");
     }
 }
+
+#[test]
+fn without_counters_a_frame_that_is_lost_before_it_is_read_is_given_up_at_once() {
+    for stamps in [true, false] {
+        let mut camera = HandCamera::new(RING, stamps);
+        let device = camera.device_without_registers();
+        let mut tail = Tail::attach(&device, StartAt::Newest).unwrap();
+        for _ in 0..10 {
+            camera.emit(701);
+            drain(&mut tail, &device);
+        }
+        let mut lost = 0;
+        for _ in 0..3 {
+            // More than a lap while the driver looks for a place to go on.
+            (0..100).for_each(|_| camera.emit(701));
+            let Step::Lost(loss) = tail.poll(&device).unwrap() else { panic!("it was lapped") };
+            lost += loss.count;
+        }
+        let (frames, losses) = drain(&mut tail, &device);
+        assert!(losses.is_empty(), "what was chosen last is still there");
+        assert_eq!((frames.len() as u64 + lost, frames.last()), (300, Some(&309)), "{stamps}");
+    }
+}

@@ -28,6 +28,10 @@ pub(super) struct Watched {
     /// Whether frames are stamped; `None` until the first one is found.
     stamped: Option<bool>,
     last: Option<Last>,
+    /// The frame that a search chose, until a frame is found.
+    goal: Option<Trailer>,
+    /// Searches since a frame was found.
+    searches: usize,
     stale: Option<Chain>,
     /// Frames from before the clock was set back: newer by their time, but old.
     relics: HashSet<Located>,
@@ -53,6 +57,8 @@ impl Watched {
             sequence: 0,
             stamped: None,
             last: None,
+            goal: None,
+            searches: 0,
             stale: None,
             relics: HashSet::new(),
             period_us: None,
@@ -127,7 +133,8 @@ impl Watched {
         };
         if missed > 0 {
             let last = self.last.take();
-            return self.lose(missed, LossReason::Overrun, last, Some(trailer.time));
+            let first = last.map(|last| last.trailer.time);
+            return self.lose(missed, LossReason::Overrun, first, Some(trailer.time));
         }
         let stamped = self.stamped.unwrap_or(true);
         let start = self.next;
@@ -141,6 +148,7 @@ impl Watched {
     fn move_behind(&mut self, device: &Device, start: u64, trailer: Trailer) {
         self.last = Some(Last { start, header: device.ring().header(start), trailer });
         self.next = start + slot(trailer.length);
+        (self.goal, self.searches) = (None, 0);
         self.stale = None;
         self.idle_steps = 0;
     }
@@ -150,40 +158,50 @@ impl Watched {
         self.move_behind(device, found.start, found.trailer);
     }
 
-    /// Whether the frame in front of `next` is not there any more: the writer has been round.
+    /// Whether the frame in front of `next`, or behind a search the one at it, is not there any more:
+    /// the writer has been round.
     fn is_lapped(&self, device: &Device) -> bool {
-        self.last.is_some_and(|last| {
-            let stamped = self.stamped.unwrap_or(true);
-            let end = last.start + padded(last.trailer.length);
-            device.ring().trailer(end) != last.trailer
-                || (stamped && device.ring().header(last.start) != last.header)
-        })
+        let Some(last) = self.last else {
+            return self.goal.is_some_and(|goal| {
+                device.ring().trailer(self.next + padded(goal.length)) != goal
+            });
+        };
+        let stamped = self.stamped.unwrap_or(true);
+        let end = last.start + padded(last.trailer.length);
+        device.ring().trailer(end) != last.trailer
+            || (stamped && device.ring().header(last.start) != last.header)
     }
 
     /// Looks for newer frames in the whole ring and goes on with them.
     fn search(&mut self, device: &Device) -> Step {
-        let newest = self.last.map(|last| last.trailer.time);
+        let is_lapped = self.is_lapped(device);
+        let missed_goal = self.goal.map(|goal| (self.next, goal.time));
+        let before = self.last.map(|last| (last.start, last.trailer.time)).or(missed_goal);
+        let newest = before.map(|(_, time)| time);
         let frames = locate(device);
         let there: HashSet<&Located> = frames.iter().collect();
         self.relics.retain(|relic| there.contains(relic));
         let is_newer = |frame: &&Located| Some(frame.trailer.time) > newest;
         let newer: Vec<&Located> =
             frames.iter().filter(is_newer).filter(|frame| !self.relics.contains(*frame)).collect();
-        // After a lap not the very oldest: the writer is about to come to it.
-        let index = if self.is_lapped(device) { newer.len() / 4 } else { 0 };
-        let Some(&goal) = newer.get(index) else { return Step::Idle };
-        let (before, after) = (self.last, goal.trailer.time);
-        let missed = before.map_or(0, |last| self.estimate(last.trailer.time, after));
+        // After a lap not the very oldest: the writer is about to come to it. The more often it was
+        // there first, the newer.
+        let index = if is_lapped { newer.len() * (1 + self.searches) / 4 } else { 0 };
+        let Some(&goal) = newer.get(index).or(newer.last()) else { return Step::Idle };
+        let after = goal.trailer.time;
+        let missed = newest.map_or(0, |newest| self.estimate(newest, after))
+            + u64::from(missed_goal.is_some());
         let lap = device.ring().bytes();
         self.next = self.next / lap * lap + goal.start;
-        if before.is_some_and(|last| self.next <= last.start) {
+        if before.is_some_and(|(start, _)| self.next <= start) {
             self.next += lap;
         }
         self.stamped = Some(goal.stamped);
         self.last = None;
+        (self.goal, self.searches) = (Some(goal.trailer), self.searches + 1);
         self.stale = None;
         self.idle_steps = 0;
-        self.lose(missed, LossReason::Overrun, before, Some(after))
+        self.lose(missed, LossReason::Overrun, newest, Some(after))
     }
 
     /// How many frames lie between two exposures.
@@ -208,7 +226,7 @@ impl Watched {
         &mut self,
         count: u64,
         reason: LossReason,
-        before: Option<Last>,
+        first: Option<Timestamp>,
         last: Option<Timestamp>,
     ) -> Step {
         if count == 0 {
@@ -216,7 +234,6 @@ impl Watched {
         }
         let sequence = self.sequence;
         self.sequence += count;
-        let first = before.map(|before| before.trailer.time);
         Step::Lost(Loss { reason, sequence, count, exact: false, first, last })
     }
 }
