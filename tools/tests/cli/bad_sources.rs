@@ -6,21 +6,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::config::npy;
-use crate::util::{Ended, Running, SMALL, circbuf, disk_dir, ends, json, number};
+use crate::util::{Ended, Running, circbuf, disk_dir, ends, json, number};
 
 fn run(source: &Path) -> Ended {
     ends(&format!("run --frames 3 --virtual-time --source {}", source.display()))
-}
-
-/// A JPEG as the export makes it.
-fn jpeg(dir: &Path, options: &str) -> Vec<u8> {
-    let (archive, out) = (dir.join("a"), dir.join("out"));
-    let (archive, out) = (archive.display(), out.display());
-    json(&format!("run {SMALL} {options} --lossless --frames 1 --json --archive {archive}"));
-    ends(&format!("archive export {archive} --out {out}")).with_code(0);
-    let mut files = fs::read_dir(dir.join("out")).expect("the folder");
-    let file = files.next().expect("one frame").expect("a name").path();
-    fs::read(file).expect("the exported file")
 }
 
 #[test]
@@ -67,13 +56,14 @@ fn pictures_of_different_sizes_are_named_with_their_sizes() {
     for (name, size) in [("a", "--width 160"), ("b", "--width 320")] {
         let made = disk_dir();
         let options = format!("--height 240 {size}");
-        let file = jpeg_of(made.path(), &options);
+        let file = jpeg(made.path(), &options);
         fs::write(folder.join(format!("{name}.jpeg")), file).unwrap();
     }
     run(&folder).refused(1, &["a.jpeg is 160x240", "b.jpeg is 320x240"]);
 }
 
-fn jpeg_of(dir: &Path, options: &str) -> Vec<u8> {
+/// A JPEG as the export makes it.
+fn jpeg(dir: &Path, options: &str) -> Vec<u8> {
     let (archive, out) = (dir.join("a"), dir.join("out"));
     json(&format!(
         "run --source synthetic:1 --virtual-time --lossless --frames 1 --json --archive {} {options}",
@@ -114,7 +104,7 @@ fn a_damaged_array_is_named_with_what_is_wrong() {
 #[test]
 fn a_damaged_jpeg_is_named_with_what_is_wrong() {
     let dir = disk_dir();
-    let whole = jpeg(dir.path(), "");
+    let whole = jpeg(dir.path(), "--width 160 --height 120");
     let file = dir.path().join("a.jpeg");
     let sof = whole.windows(2).position(|marker| marker == [0xFF, 0xC0]).unwrap();
     let with = |at: usize, byte: u8| {
@@ -137,7 +127,7 @@ fn a_damaged_jpeg_is_named_with_what_is_wrong() {
 #[test]
 fn a_jpeg_that_the_frame_header_cannot_express_is_compressed_again_aloud_or_refused() {
     let dir = disk_dir();
-    let mut file = jpeg(dir.path(), "");
+    let mut file = jpeg(dir.path(), "--width 160 --height 120");
     let dqt = file.windows(2).position(|marker| marker == [0xFF, 0xDB]).unwrap();
     // A quantisation that no quality gives.
     file[dqt + 5] ^= 1;
