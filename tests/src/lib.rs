@@ -113,6 +113,12 @@ impl SteppedCamera {
         &self.fpga
     }
 
+    /// The FPGA, to be run by somebody else.
+    #[must_use]
+    pub fn into_fpga(self) -> Fpga {
+        self.fpga
+    }
+
     /// A driver's view of the ring, with or without its register page.
     ///
     /// # Panics

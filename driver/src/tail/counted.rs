@@ -5,7 +5,7 @@ use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
 use crate::loss::{Loss, LossReason};
-use crate::registers::{Progress, Registers, RegistersError};
+use crate::registers::{Progress, Reach, Registers, RegistersError};
 use crate::ring::{Timestamp, padded, slot};
 use crate::validate::Candidate;
 
@@ -58,8 +58,16 @@ impl Chain {
     }
 
     /// Follows the trailers down from `progress.complete` as far as they are lawful, at most to
-    /// `oldest`.
-    fn walk(&mut self, device: &Device, progress: Progress, oldest: u64) {
+    /// `oldest`, and forgets what the writer came to meanwhile.
+    fn walk(&mut self, device: &Device, registers: &Registers, progress: Progress, oldest: u64) {
+        self.follow_down(device, progress, oldest);
+        let reach = registers.reach();
+        let untouched = reach.reserved.saturating_sub(device.ring().bytes());
+        let same_epoch = reach.epoch == progress.epoch;
+        self.forget_below(if same_epoch { untouched } else { progress.complete });
+    }
+
+    fn follow_down(&mut self, device: &Device, progress: Progress, oldest: u64) {
         self.frames = progress.frames;
         self.boundaries.clear();
         let mut boundary = progress.complete;
@@ -135,10 +143,23 @@ impl Counted {
         if self.next == progress.complete {
             return Ok(self.settle_count(progress));
         }
+        if self.sequence >= progress.frames {
+            // All are accounted for, whatever these bytes look like: the counter has the last word.
+            self.next = progress.complete;
+            return Ok(Step::Idle);
+        }
         if self.is_overtaken(device, registers, progress) {
             return Ok(self.lose_overrun(device, registers, progress));
         }
-        Ok(self.next_frame(device, registers, progress))
+        let candidate = self.next_frame(device, registers, progress);
+        // What was read was true, or is corrupt, only if the writer has not come to it meanwhile.
+        if self.is_overtaken(device, registers, progress) {
+            return Ok(self.lose_overrun(device, registers, progress));
+        }
+        Ok(match candidate {
+            Some(candidate) => self.found(candidate),
+            None => self.lose_corrupt(device, progress),
+        })
     }
 
     /// A page whose counters run backwards, or do not fit each other, cannot be followed.
@@ -161,8 +182,9 @@ impl Counted {
 
     /// Whether the writer may have come to the frame at `next`, or counts more than a ring holds.
     fn is_overtaken(&self, device: &Device, registers: &Registers, progress: Progress) -> bool {
-        let reserved = at_least_complete(registers, progress);
-        reserved > self.next + (device.ring().bytes() - GAP_BYTES as u64)
+        let limit = self.next + (device.ring().bytes() - GAP_BYTES as u64);
+        let reach = registers.reach();
+        reach.epoch != self.epoch || at_least_complete(reach, progress) > limit
     }
 
     /// All frames up to here are accounted for; the counter has the last word on how many they were.
@@ -201,34 +223,21 @@ impl Counted {
         let ring_bytes = device.ring().bytes();
         let margin = if registers.has_ended() { 0 } else { ring_bytes / 4 };
         // A page that lies must not make the walk longer than the ring.
-        let reserved = at_least_complete(registers, progress);
+        let reserved = at_least_complete(registers.reach(), progress);
         let oldest = (reserved + margin + GAP_BYTES as u64).saturating_sub(ring_bytes);
-        self.chain.walk(device, progress, oldest.max(read));
+        self.chain.walk(device, registers, progress, oldest.max(read));
         self.next = self.chain.lowest().unwrap_or(progress.complete);
         self.sequence = self.chain.lowest_sequence();
     }
 
     /// The frame at `next`, of which the counters say that it is complete.
-    fn next_frame(&mut self, device: &Device, registers: &Registers, progress: Progress) -> Step {
-        if self.sequence >= progress.frames {
-            // All are accounted for, whatever these bytes look like: the counter has the last word.
-            self.next = progress.complete;
-            return Step::Idle;
-        }
-        if let Some(candidate) = self.by_header(device, progress) {
-            return self.found(candidate);
-        }
-        if self.chain.lowest_end().is_none() || self.chain.lowest() < Some(self.next) {
-            self.chain.walk(device, progress, self.next);
-        }
-        match (self.chain.lowest(), self.chain.lowest_end()) {
-            (Some(start), Some(end)) if start == self.next => self.by_trailer(device, end),
-            // The writer may have come by since the counters were read.
-            _ if self.is_overtaken(device, registers, progress) => {
-                self.lose_overrun(device, registers, progress)
-            }
-            _ => self.lose_corrupt(device, progress),
-        }
+    fn next_frame(
+        &mut self,
+        device: &Device,
+        registers: &Registers,
+        progress: Progress,
+    ) -> Option<Candidate> {
+        self.by_header(device, progress).or_else(|| self.by_trailer(device, registers, progress))
     }
 
     /// The candidate that the slot in front of it tells of.
@@ -248,16 +257,24 @@ impl Counted {
         fits.then(|| self.candidate(trailer, true))
     }
 
-    /// The candidate that the chain of trailers tells of: from `next` to the boundary at `end`.
-    fn by_trailer(&mut self, device: &Device, end: u64) -> Step {
+    /// The candidate that the chain of trailers tells of: from `next` to the boundary behind it.
+    fn by_trailer(
+        &mut self,
+        device: &Device,
+        registers: &Registers,
+        progress: Progress,
+    ) -> Option<Candidate> {
+        if self.chain.lowest_end().is_none() || self.chain.lowest() < Some(self.next) {
+            self.chain.walk(device, registers, progress, self.next);
+        }
+        let end = self.chain.lowest_end().filter(|_| self.chain.lowest() == Some(self.next))?;
         let trailer = device.ring().trailer(end - GAP_BYTES as u64);
         if !trailer.is_plausible() || self.next + slot(trailer.length) != end {
-            // It read otherwise a moment ago: the writer is at it, and the next poll will say so.
+            // It read otherwise when the chain was walked.
             self.chain.boundaries.clear();
-            return Step::Idle;
+            return None;
         }
-        let stamped = device.registers().is_some_and(Registers::is_stamped);
-        self.found(self.candidate(trailer, stamped))
+        Some(self.candidate(trailer, registers.is_stamped()))
     }
 
     fn candidate(&self, trailer: crate::ring::Trailer, stamped: bool) -> Candidate {
@@ -297,9 +314,9 @@ impl Counted {
 }
 
 /// How far the writer may have come; at least as far as it has completed, the last gap apart.
-fn at_least_complete(registers: &Registers, progress: Progress) -> u64 {
+fn at_least_complete(reach: Reach, progress: Progress) -> u64 {
     let complete = progress.complete.saturating_sub(GAP_BYTES as u64);
-    registers.reach().reserved.clamp(complete, u64::MAX / 2)
+    reach.reserved.clamp(complete, u64::MAX / 2)
 }
 
 /// Whether counters that were `before` can be `now`.

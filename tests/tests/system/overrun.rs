@@ -1,6 +1,7 @@
 //! The writer comes round at every chunk while the driver holds a candidate.
 
 use circbuf_driver::device::Device;
+use circbuf_driver::loss::LossReason;
 use circbuf_driver::record::{PAYLOAD_OFFSET, frame_body_bytes, record_bytes};
 use circbuf_driver::slab::{Slab, SlabPool};
 use circbuf_driver::tail::{StartAt, Step, Tail};
@@ -160,6 +161,20 @@ fn with_counters_no_damaged_frame_is_accepted_wherever_the_writer_is() {
                 assert!(tally.accepted > 30, "{gap:?} {stamped} {lengths:?}: {tally:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_reset_takes_back_what_was_found_before_it() {
+    for (gap, steps) in GAPS.into_iter().flat_map(|gap| (0..STEPS / 2).map(move |k| (gap, k))) {
+        let mut case = Case::new(gap, true, true, Lengths::UNEQUAL, steps % 3);
+        let candidate = case.candidate();
+        case.camera.reset();
+        case.advance(steps);
+        let mut slab = case.slab(&candidate);
+        let refused = copy_and_check(&case.device, &candidate, &mut slab).unwrap_err();
+        assert_eq!(refused.reason, LossReason::Torn, "{gap:?} step {steps}");
+        go_on(&mut case, candidate.sequence + 1);
     }
 }
 

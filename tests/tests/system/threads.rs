@@ -13,12 +13,17 @@ use circbuf_driver::device::Device;
 use circbuf_driver::dispatch::Delivery;
 use circbuf_driver::pipeline::{EndedBy, Finished, Options, Pipeline, Processor};
 use circbuf_driver::record::PAYLOAD_OFFSET;
+use circbuf_driver::slab::SlabPool;
+use circbuf_driver::tail::{StartAt, Step, Tail};
+use circbuf_driver::validate::copy_and_check;
 use circbuf_emulator::camera::{self, Camera, Limit};
+use circbuf_emulator::fpga::Progress;
 use circbuf_emulator::ledger::{Ledger, LedgerEntry};
 use circbuf_emulator::model::{Gap, Model};
 use circbuf_emulator::pace::Pace;
 use circbuf_emulator::ring_file::RingFile;
 use circbuf_emulator::source::{Source, SourceOptions};
+use circbuf_tests::{START, SteppedCamera, payload, picture};
 
 /// A camera as fast as the machine, from noise of these lengths.
 struct Setup {
@@ -162,6 +167,47 @@ fn what_a_slow_driver_archives_is_true_and_what_it_lost_is_counted() {
             assert_eq!(truth.get(number), Some(entry), "archived frame {number}");
         }
         assert!(verify(folder.path(), |_, _| {}).unwrap().is_clean());
+    }
+}
+
+/// The law alone against a writer that never pauses: each lap lands on the frames of the lap before.
+#[test]
+fn no_copy_that_races_with_the_writer_is_accepted_damaged() {
+    const FRAMES: u64 = 100_000;
+    for (gap, length) in [(Gap::Zero, 970), (Gap::Skip, 970), (Gap::Skip, 200)] {
+        let payloads: Vec<Vec<u8>> = (0..61).map(|number| payload(number, length)).collect();
+        let camera = SteppedCamera::new(4096, 976, gap, true);
+        let device = camera.device(true);
+        let mut tail = Tail::attach(&device, StartAt::Newest).unwrap();
+        let writer = {
+            let (mut fpga, payloads) = (camera.into_fpga(), payloads.clone());
+            std::thread::spawn(move || {
+                for number in 0..FRAMES {
+                    let payload = &payloads[number as usize % payloads.len()];
+                    fpga.begin(&picture(payload), START.plus_nanos(number * 1000)).unwrap();
+                    while fpga.step(payload, 256) == Progress::Writing {}
+                }
+                fpga.end();
+            })
+        };
+        let pool = SlabPool::new(16 << 10);
+        let mut accounted = 0;
+        while !(device.has_ended() && tail.has_read_all(&device)) {
+            match tail.poll(&device).unwrap() {
+                Step::Idle => std::thread::yield_now(),
+                Step::Lost(loss) => accounted += loss.count,
+                Step::Frame(candidate) => {
+                    accounted += 1;
+                    let mut slab = pool.take(4096).unwrap();
+                    if copy_and_check(&device, &candidate, &mut slab).is_ok() {
+                        let truth = &payloads[candidate.sequence as usize % payloads.len()];
+                        assert!(slab[PAYLOAD_OFFSET..].starts_with(truth), "{candidate:?}");
+                    }
+                }
+            }
+        }
+        writer.join().unwrap();
+        assert_eq!(accounted, FRAMES, "{gap:?} {length}");
     }
 }
 
