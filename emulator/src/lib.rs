@@ -15,12 +15,20 @@
 //! The bytes are described in [`circbuf_abi::ring`], the register page in
 //! [`circbuf_abi::registers`].
 //!
-//! # Example
-//! A camera in virtual time, which does not sleep and gives the same bytes every time:
-//! ```
-//! use std::sync::atomic::AtomicBool;
+//! To begin with, look at [`camera`] for a whole camera, and at [`fpga`] for one that a test stops
+//! between any two chunks; [`source`] has what can be compressed, [`model`] which cameras there are.
 //!
-//! use circbuf_emulator::camera::{Camera, Limit, Options};
+//! # Example
+//! A camera in virtual time, which does not sleep and gives the same bytes every time, and a driver
+//! that holds what it finds against the ledger. `credit` makes the camera wait for the driver, as
+//! no camera does, so that nothing is lost:
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::AtomicU64;
+//!
+//! use circbuf_driver::device::Device;
+//! use circbuf_driver::pipeline::{Options, Pipeline, Processor};
+//! use circbuf_emulator::camera::{self, Camera, Limit};
 //! use circbuf_emulator::clock::Clock;
 //! use circbuf_emulator::ledger::Ledger;
 //! use circbuf_emulator::model::Model;
@@ -29,21 +37,28 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let source = Source::open(&"noise:1000-200000".parse()?, &SourceOptions::default())?;
-//! let mut options = Options::of(Model::Nc353);
+//! let credit = Arc::new(AtomicU64::new(0));
+//! let mut options = camera::Options::of(Model::Nc353);
 //! options.clock = Clock::Virtual;
 //! options.pace.fps = Some(12.0);
 //! options.limit = Limit { frames: Some(10), time: None };
 //! options.ledger = Ledger::in_memory();
+//! options.credit = Some(Arc::clone(&credit));
+//! let camera = Camera::new(RingFile::memfd(Model::Nc353.ring_bytes())?, source, options)?;
 //!
-//! let ring = RingFile::memfd(Model::Nc353.ring_bytes())?;
-//! let camera = Camera::new(ring, source, options)?;
-//! // A driver would duplicate and map `camera.ring().ring_fd()` here.
-//! let report = camera.run(&AtomicBool::new(false))?;
+//! let device = Device::from_fds(camera.ring().ring_fd(), Some(camera.ring().registers_fd()))?;
+//! let (sender, frames) = std::sync::mpsc::channel();
+//! let keep: Processor = Box::new(move |delivery| {
+//!     let frame = &delivery.frame;
+//!     let _ = sender.send((frame.sequence(), crc32c::crc32c(frame.payload())));
+//! });
+//! let options = Options { credit: Some(credit), ..Options::default() };
+//! let driver = Pipeline::start(device, vec![keep], None, &options)?;
+//! let report = camera.spawn()?.join()?;
+//! driver.join().snapshot.check_balance()?;
 //!
-//! for frame in &report.ledger {
-//!     println!("{:3} at {:#09x}: {} bytes", frame.number, frame.offset, frame.length);
-//! }
-//! assert_eq!(report.frames, 10);
+//! let truth: Vec<_> = report.ledger.iter().map(|frame| (frame.number, frame.crc32c)).collect();
+//! assert_eq!(frames.iter().collect::<Vec<_>>(), truth);
 //! assert_eq!(report.ledger[9].time().usec, 750_000);
 //! # Ok(())
 //! # }

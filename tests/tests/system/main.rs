@@ -1,4 +1,5 @@
 //! The whole system by its libraries: what an emulated camera writes, and what a driver makes of it.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod determinism;
 mod golden;
