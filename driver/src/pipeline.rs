@@ -22,7 +22,7 @@ use crate::stats::Snapshot;
 use crate::tail::{StartAt, Tail};
 use run::Run;
 use view::{UNKNOWN, View};
-use workers::Workers;
+use workers::{StopOnPanic, Workers};
 
 /// What one processing worker does with each frame that it is given.
 pub type Processor = Box<dyn FnMut(&Delivery) + Send>;
@@ -174,13 +174,14 @@ impl Pipeline {
             exact,
             expected: Arc::new(AtomicU64::new(UNKNOWN)),
         };
-        let mut workers = Workers::start(processors, &proc_end, &view)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stop_on_panic = options.credit.is_some().then(|| StopOnPanic(Arc::clone(&stop)));
+        let mut workers = Workers::start(processors, &proc_end, &view, stop_on_panic.as_ref())?;
         let archives = archive.is_some();
         let left = Arc::new(Mutex::new(Losses::default()));
         if let (Some(archive), Some(end)) = (archive, arch_end) {
             workers.archive(archive, end, &view, Arc::clone(&left))?;
         }
-        let stop = Arc::new(AtomicBool::new(false));
         let run = Run { capture, stop: Arc::clone(&stop), limits: options.limits, left };
         let expected = Arc::clone(&view.expected);
         let capture = spawn("capture", move || run.run(&expected))?;

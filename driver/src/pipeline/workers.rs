@@ -1,5 +1,6 @@
 //! The consumers' threads.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,11 +24,17 @@ impl Workers {
         processors: Vec<Processor>,
         frames: &Receiver<Delivery>,
         view: &View,
+        stop_on_panic: Option<&StopOnPanic>,
     ) -> Result<Workers, PipelineError> {
         let mut handles = Vec::new();
         for processor in processors {
             let (frames, books) = (frames.clone(), Arc::clone(&view.books));
-            handles.push(("proc", spawn("proc", move || process(processor, &frames, &books))?));
+            let stop_on_panic = stop_on_panic.cloned();
+            let work = move || {
+                let _watched = stop_on_panic;
+                process(processor, &frames, &books);
+            };
+            handles.push(("proc", spawn("proc", work)?));
         }
         Ok(Workers { handles })
     }
@@ -47,6 +54,18 @@ impl Workers {
         };
         self.handles.push(("arch", spawn("arch", move || worker.run(&frames, &left))?));
         Ok(())
+    }
+}
+
+/// Ends a run in which the capture would wait for ever for a worker that has panicked.
+#[derive(Clone)]
+pub(super) struct StopOnPanic(pub(super) Arc<AtomicBool>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -49,6 +49,21 @@ impl Setup {
         Camera::new(RingFile::memfd(self.ring_bytes).unwrap(), source, options).unwrap()
     }
 
+    fn pipeline(
+        &self,
+        camera: &Camera,
+        processors: Vec<Processor>,
+        archive: Option<Archive>,
+    ) -> Pipeline {
+        let ring = camera.ring();
+        let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd())).unwrap();
+        let mut options = Options { credit: self.credit.clone(), ..Options::default() };
+        options.proc.policy = "every".parse().unwrap();
+        options.arch.policy = "every".parse().unwrap();
+        options.slab_bytes = 4 << 20;
+        Pipeline::start(device, processors, archive, &options).unwrap()
+    }
+
     /// Runs both to the camera's end.
     fn run(
         &self,
@@ -56,13 +71,7 @@ impl Setup {
         archive: Option<Archive>,
     ) -> (Finished, Vec<LedgerEntry>) {
         let camera = self.camera();
-        let ring = camera.ring();
-        let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd())).unwrap();
-        let mut options = Options { credit: self.credit.clone(), ..Options::default() };
-        options.proc.policy = "every".parse().unwrap();
-        options.arch.policy = "every".parse().unwrap();
-        options.slab_bytes = 4 << 20;
-        let pipeline = Pipeline::start(device, processors, archive, &options).unwrap();
+        let pipeline = self.pipeline(&camera, processors, archive);
         let camera = camera.spawn().unwrap();
         let finished = pipeline.join();
         assert_eq!(*finished.ended_by.as_ref().unwrap(), EndedBy::Camera);
@@ -120,6 +129,24 @@ fn a_lossless_camera_as_fast_as_the_machine_loses_nothing() {
         assert_eq!((books.ring.passed, books.consumers.proc.delivered), (20_000, 20_000));
         assert!(*seen.lock().unwrap() == truth(&ledger), "content");
     }
+}
+
+#[test]
+fn a_processor_that_panics_does_not_leave_a_lossless_run_waiting() {
+    let credit = Some(Arc::default());
+    let noise = "noise:32-4000";
+    let setup =
+        Setup { ring_bytes: 1 << 16, noise, frames: 1 << 40, gap: Gap::Zero, bare: false, credit };
+    let camera = setup.camera();
+    let panics: Processor = Box::new(|delivery| assert!(delivery.frame.sequence() < 100));
+    let pipeline = setup.pipeline(&camera, vec![panics], None);
+    let camera = camera.spawn().unwrap();
+    let finished = pipeline.join();
+    camera.stop();
+    let told = finished.ended_by.unwrap_err().to_string();
+    assert_eq!(told, "the proc thread panicked");
+    finished.snapshot.check_balance().unwrap();
+    assert_eq!(finished.snapshot.consumers.proc.delivered, 100);
 }
 
 #[test]
