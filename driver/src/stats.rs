@@ -265,6 +265,9 @@ impl Snapshot {
         equal("ring: detected = passed + torn + corrupt", ring.frames_detected, detected)?;
         equal("proc: expected = passed", proc.expected, ring.passed)?;
         proc.check("proc: expected = delivered + policy + lost + in flight")?;
+        if arch.expected > 0 {
+            equal("arch: expected = passed", arch.expected, ring.passed)?;
+        }
         arch.check("arch: expected = delivered + policy + lost + in flight")
     }
 }
