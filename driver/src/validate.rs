@@ -105,6 +105,9 @@ pub fn copy_and_check(
     candidate: &Candidate,
     slab: &mut Slab,
 ) -> Result<(), Refused> {
+    // SYNC POINT: payload before trailer, header before signature. What is loaded below was there
+    // when the tail saw these two; counters order more than that, but a ring may have none.
+    fence(Ordering::Acquire);
     let header = device.ring().header(candidate.start);
     let length = candidate.trailer.length;
     let body = &mut slab[PAYLOAD_OFFSET..][..padded(length) as usize];

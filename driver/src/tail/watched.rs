@@ -6,6 +6,7 @@
 //! it on a new time: then the camera's clock was set back.
 
 use std::collections::HashSet;
+use std::sync::atomic::{Ordering, fence};
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, TRAILER_MARKER};
 
@@ -146,6 +147,8 @@ impl Watched {
     }
 
     fn move_behind(&mut self, device: &Device, start: u64, trailer: Trailer) {
+        // SYNC POINT: header before signature, which was seen.
+        fence(Ordering::Acquire);
         self.last = Some(Last { start, header: device.ring().header(start), trailer });
         self.next = start + slot(trailer.length);
         (self.goal, self.searches) = (None, 0);
