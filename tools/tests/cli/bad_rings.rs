@@ -187,5 +187,5 @@ fn a_writer_that_is_farther_than_it_can_be_is_not_believed() {
 }
 
 fn left_ring_bytes(page: &[u8]) -> u64 {
-    u64::from_le_bytes(*page[reg::RING_BYTES..].first_chunk().unwrap())
+    u64::from_le_bytes(*page[reg::RING_BYTES..].first_chunk().expect("a whole page"))
 }
