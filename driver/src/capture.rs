@@ -3,15 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use circbuf_abi::ring::PAYLOAD_BYTES_MAX;
-
 use crate::clock::Moment;
 use crate::device::{Device, DeviceError};
 use crate::dispatch::Outlet;
 use crate::frame::Frame;
 use crate::loss::{Loss, LossReason};
 use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
-use crate::ring::slot;
 use crate::slab::SlabPool;
 use crate::stats::{Account, Books};
 use crate::tail::{Step, Tail};
@@ -163,11 +160,9 @@ impl Capture {
     }
 
     fn has_room(&self) -> bool {
-        let largest = self.device.max_slot_bytes() - slot(1);
-        let largest = u32::try_from(largest).unwrap_or(u32::MAX).min(PAYLOAD_BYTES_MAX);
         self.proc.has_room()
             && self.arch.as_ref().is_none_or(Outlet::has_room)
-            && self.pool.has_room_or_never(record_bytes(frame_body_bytes(largest)))
+            && self.pool.has_room_or_never(self.device.record_bytes_max())
     }
 
     fn take(&mut self, candidate: &Candidate, now: Moment) -> Captured {

@@ -127,7 +127,7 @@ impl Channel {
         self.last_time = Some(exposure.time);
         if let Some(slip) = self.schedule.begin(exposure.at_ns, clock.now_ns()) {
             log::warn!(
-                "frame {} begins {:.1} ms late: the source or this machine is too slow for the \
+                "frame {} begins {:.1} ms late: source, bus or machine is too slow for the \
                  frame rate",
                 self.fpga.frames(),
                 slip.as_secs_f64() * 1e3

@@ -173,7 +173,9 @@ impl Dump {
             return Err(DumpError::FrameNumber { path: self.path.clone(), asked, count });
         }
         stdout::write(|out| self.write(out, args))?;
-        if count == 0 {
+        // Remains of frames are what --check and --json are about, the listing shows sound ones alone.
+        let judges = args.check || args.json;
+        if count == 0 && !(judges && self.entries().next().is_some()) {
             return Err(self.no_frame());
         }
         let is_corrupt = !self.broken.is_empty() || self.entries().any(|(.., f)| f.is_corrupt());
@@ -209,7 +211,10 @@ impl Dump {
         } else if self.pieces.iter().all(|p| p.image.bytes().iter().all(|&byte| byte == 0)) {
             "all of them are zero, so that the camera has not written yet"
         } else {
-            "neither a signature nor a trailer leads to one"
+            match self.entries().next() {
+                Some(_) => "what was found is overwritten in part: --check tells by what",
+                None => "neither a signature nor a trailer leads to one",
+            }
         };
         DumpError::NoFrame { path: self.path.clone(), bytes: self.bytes, why }
     }

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use circbuf_abi::registers::{
@@ -37,6 +37,12 @@ pub enum ReadError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// It is a pipe, a socket or a block device.
+    #[error("{path} is neither a file nor a character device", path = path.display())]
+    Kind {
+        /// What it is called.
+        path: PathBuf,
     },
     /// It is a directory.
     #[error("{path} is a directory; name a ring file, a device or an archive segment", path = path.display())]
@@ -71,8 +77,8 @@ impl ReadError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            ReadError::Open { .. } | ReadError::Directory { .. } => 5,
-            _ => 1,
+            ReadError::Read { .. } => 1,
+            _ => 5,
         }
     }
 }
@@ -137,11 +143,20 @@ pub fn registers_path(ring: &Path) -> PathBuf {
 /// If it is missing, not readable, or a directory.
 pub fn open(path: &Path) -> Result<File, ReadError> {
     let failed = |source| ReadError::Open { path: path.to_path_buf(), source };
-    let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
+    // A pipe without a writer would otherwise hold up the open for ever.
+    let file = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if kind.is_dir() {
         return Err(ReadError::Directory { path: path.to_path_buf() });
     }
-    Ok(file)
+    match kind.is_file() || kind.is_char_device() {
+        true => Ok(file),
+        false => Err(ReadError::Kind { path: path.to_path_buf() }),
+    }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
@@ -249,10 +264,10 @@ mod tests {
         assert_eq!(refused(&path).0, 5);
         assert_eq!(refused(dir.path()).0, 5);
         std::fs::write(&path, []).unwrap();
-        assert_eq!(refused(&path).0, 1);
+        assert_eq!(refused(&path).0, 5);
         std::fs::write(&path, [0; 100]).unwrap();
         let (code, message) = refused(&path);
-        assert!(code == 1 && message.contains("100 bytes are no ring"), "{message}");
+        assert!(code == 5 && message.contains("100 bytes are no ring"), "{message}");
     }
 
     #[test]

@@ -6,11 +6,13 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use circbuf_abi::registers::PAGE_BYTES;
-use circbuf_abi::ring::{RING_BYTES_ALIGN, SLOTS_MIN};
+use circbuf_abi::ring::{PAYLOAD_BYTES_MAX, RING_BYTES_ALIGN, SLOTS_MIN};
 
 use crate::mapped_ring::MappedRing;
 use crate::mapping::Mapping;
+use crate::record::record_bytes;
 use crate::registers::{Registers, RegistersError};
+use crate::ring::slot;
 use file::RingFile;
 
 /// A ring that can be tailed, with its register page where it has one.
@@ -180,6 +182,13 @@ impl Device {
     #[must_use]
     pub fn max_slot_bytes(&self) -> u64 {
         self.max_slot_bytes
+    }
+
+    /// Bytes of the record of the largest frame.
+    #[must_use]
+    pub fn record_bytes_max(&self) -> usize {
+        // A record's body is a slot: the gap in front takes the place of the one behind.
+        record_bytes(self.max_slot_bytes.min(slot(PAYLOAD_BYTES_MAX)) as usize)
     }
 
     /// Whether the camera has said that it will not write again, or its process is gone.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
 use nix::sys::stat::Mode;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::util::{
     Running, SMALL, assert_verified, at, circbuf, disk_dir, ends, hold_against_ledger, json,
-    number, read_ledger,
+    number, read_ledger, ring_dir,
 };
 
 /// Every key that a program may count on.
@@ -126,13 +127,22 @@ fn policies_are_a_choice_that_the_books_show() {
 
 #[test]
 fn more_lost_than_allowed_is_exit_code_3() {
-    // A frame of 100,000 bytes never fits into slabs of 16 KiB.
-    let line = "run --source noise:100000 --unpaced --virtual-time --frames 5 --slab-bytes 16KiB";
-    ends(&format!("{line} --max-lost 4")).refused(3, &["5 of 5 frames lost", "--max-lost"]);
-    ends(&format!("{line} --max-lost 99%")).refused(3, &["--max-lost allows 99 %"]);
-    ends(&format!("{line} --max-lost 100%")).with_code(0);
-    let books = json(&format!("{line} --max-lost 5 --json"));
-    assert_eq!(number(&books, "consumers.proc.lost.no_slab"), 5);
+    // FF FF in the payload of one frame of twenty, as no camera writes it.
+    let dir = ring_dir();
+    let (ring, ledger) = (dir.path().join("ring"), dir.path().join("ledger"));
+    let camera = "--source noise:4000 --frames 20 --virtual-time --ring-bytes 1MiB";
+    let files = format!("--ring {} --ledger {}", ring.display(), ledger.display());
+    ends(&format!("emulate {camera} {files}")).with_code(0);
+    let damaged = &read_ledger(&ledger)[7];
+    let file = fs::OpenOptions::new().write(true).open(&ring).unwrap();
+    file.write_all_at(&[0xFF, 0xFF], damaged.offset + 1000).unwrap();
+    let line = format!("run --device {} --from oldest", ring.display());
+    ends(&format!("{line} --max-lost 0")).refused(3, &["1 of 20 frames lost", "--max-lost"]);
+    ends(&format!("{line} --max-lost 4.9%")).refused(3, &["--max-lost allows 4.9 %"]);
+    ends(&format!("{line} --max-lost 5%")).with_code(0);
+    let books = json(&format!("{line} --max-lost 1 --json"));
+    assert_eq!(number(&books, "ring.lost.corrupt"), 1);
+    assert_eq!(number(&books, "consumers.proc.delivered"), 19);
     assert_balanced(&books);
 }
 

@@ -12,6 +12,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use crate::failure::{Code, Failure, log_line};
 use crate::options::{
@@ -21,6 +22,9 @@ use crate::parse::BusRate;
 
 /// Frames a second, if nothing else tells.
 const FPS: f64 = 12.0;
+
+/// How much later than asked a camera may end before it is stopped.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Everything that makes a camera.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +76,13 @@ impl CameraPlan {
         let ring = self.ring_file(path, model.ring_bytes())?;
         let camera = Camera::new(ring, source, options).map_err(refused_camera)?;
         Ok(ReadyCamera { camera, source: source_name, pace: describe(&pace) })
+    }
+
+    /// When a camera that has not ended by itself waits for a source that sends nothing: some time
+    /// after its end. In virtual time nobody can tell.
+    pub(crate) fn stuck_at(&self) -> Option<Instant> {
+        let seconds = self.limits.seconds.filter(|_| !self.pace.virtual_time)?;
+        Some(Instant::now() + seconds.duration() + GRACE)
     }
 
     fn ring_file(&self, path: Option<&Path>, ring_bytes: u64) -> Result<RingFile, Failure> {

@@ -16,7 +16,6 @@ use crate::parse::{ProcessorChoice, Seconds};
 use crate::plan::DriverPlan;
 use crate::report;
 use crate::session::{Outcome, run_embedded};
-use crate::status::interruption;
 
 /// The options of `circbuf demo`.
 #[derive(Debug, Args)]
@@ -56,10 +55,9 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         arch: ArchArgs { dir: Some(archive.clone()), ..ArchArgs::default() },
         ..DriverPlan::default()
     };
-    let interrupted = interruption()?;
     let to_file = Ledger::to_file(&ledger).map_err(Failure::failed)?;
-    let outcome = run_embedded(&camera, Some(&ring), to_file, &driver, &interrupted, |what| {
-        log_line(&format!("camera   {what} {}", ring.display()));
+    let outcome = run_embedded(&camera, Some(&ring), to_file, &driver, |what| {
+        log_line(&format!("camera   {what}"));
         log_line(&format!(
             "driver   decodes and measures every frame, archives into {}",
             archive.display()

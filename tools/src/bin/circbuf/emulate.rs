@@ -1,6 +1,7 @@
 //! `circbuf emulate`: the camera alone.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 
@@ -48,7 +49,6 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
              not: use circbuf run --lossless",
         ));
     }
-    let interrupted = interruption()?;
     let plan =
         CameraPlan { source: args.source, ring: args.ring, pace: args.pace, limits: args.limits };
     let ledger = open_ledger(&plan)?;
@@ -60,11 +60,12 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
         ready.pace,
         args.ring_file.display()
     ));
-    let emitted = ready.camera.emitted();
+    let interrupted = interruption()?;
+    let (emitted, stuck) = (ready.camera.emitted(), plan.stuck_at());
     let camera = ready.camera.spawn().map_err(Failure::failed)?;
     let mut line = StatusLine::new();
     while !camera.is_finished() {
-        if wait(&interrupted) {
+        if wait(&interrupted) || stuck.is_some_and(|stuck| Instant::now() >= stuck) {
             camera.stop();
         }
         line.show(|| {

@@ -49,8 +49,10 @@ enum Command {
     /// A ten-second tour: an emulated camera, driver, archive and books, checked against the truth
     Demo(demo::DemoArgs),
     /// Drive a ring: hand its frames to a processor and to an archive
+    #[command(allow_negative_numbers = true)]
     Run(Box<run::RunArgs>),
     /// Play the camera alone, into a ring file that any number of drivers can read
+    #[command(allow_negative_numbers = true)]
     Emulate(Box<emulate::EmulateArgs>),
     /// Show what is in a ring, as test_mmap does, and judge it
     Dump(dump::DumpArgs),

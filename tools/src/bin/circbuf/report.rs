@@ -30,26 +30,23 @@ pub(crate) fn table(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
     if let Some(Ok(camera)) = &outcome.camera {
         camera_line(out, camera)?;
     }
-    writeln!(out, "             expected  detected    passed   overrun      torn   corrupt")?;
-    writeln!(
-        out,
-        "  ring     {:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
-        ring.frames_expected.map_or("unknown".to_owned(), |frames| frames.to_string()),
-        ring.frames_detected,
-        ring.passed,
-        ring.lost.overrun,
-        ring.lost.torn,
-        ring.lost.corrupt,
-    )?;
+    row(out, "", ["expected", "detected", "passed", "overrun", "torn", "corrupt", ""], "")?;
+    let frames = [ring.frames_detected, ring.passed, ring.lost.overrun, ring.lost.torn];
+    let [detected, passed, overrun, torn] = frames.map(|frames| frames.to_string());
+    let expected = ring.frames_expected.map_or("unknown".to_owned(), |frames| frames.to_string());
+    let corrupt = ring.lost.corrupt.to_string();
+    row(out, "ring", [&expected, &detected, &passed, &overrun, &torn, &corrupt, ""], "")?;
     if ring.lost_is == "estimated" {
         writeln!(
             out,
             "  (no counters: what was overrun is estimated, and this line proves nothing)"
         )?;
     }
-    writeln!(
+    row(
         out,
-        "             expected delivered    policy   no_slab queue_full       io  in flight"
+        "",
+        ["expected", "delivered", "policy", "no_slab", "queue_full", "io", "in flight"],
+        "",
     )?;
     consumer(out, "proc", &snapshot.consumers.proc)?;
     if outcome.finished.archive.is_some() {
@@ -69,7 +66,7 @@ fn camera_line(out: &mut dyn Write, camera: &Report) -> io::Result<()> {
         0 => writeln!(out),
         late => writeln!(
             out,
-            "; {late} began late, by up to {:.1} ms: this machine or the source is too slow",
+            "; {late} began late, by up to {:.1} ms: source, bus or machine is too slow for the rate",
             camera.slip_max.as_secs_f64() * 1e3
         ),
     }
@@ -82,19 +79,30 @@ fn headroom(bytes: Option<u64>, ring_bytes: u64) -> String {
     })
 }
 
+/// One line of the table.
+fn row(out: &mut dyn Write, name: &str, cells: [&str; 7], end: &str) -> io::Result<()> {
+    write!(out, "  {name:<6}")?;
+    let cells = cells.into_iter().filter(|cell| !cell.is_empty());
+    for cell in cells {
+        write!(out, "{cell:>11}")?;
+    }
+    writeln!(out, "{end}")
+}
+
 fn consumer(out: &mut dyn Write, name: &str, book: &ConsumerBook) -> io::Result<()> {
-    writeln!(
-        out,
-        "  {name}     {:>10}{:>10}{:>10}{:>10}{:>11}{:>9}{:>11}   {}",
+    let lost = book.lost;
+    let cells = [
         book.expected,
         book.delivered,
         book.policy,
-        book.lost.no_slab,
-        book.lost.queue_full,
-        book.lost.io,
+        lost.no_slab,
+        lost.queue_full,
+        lost.io,
         book.in_flight,
-        if book.closes { "closes" } else { "DOES NOT CLOSE" }
-    )
+    ];
+    let cells = cells.map(|frames| frames.to_string());
+    let end = if book.closes { "   closes" } else { "   DOES NOT CLOSE" };
+    row(out, name, cells.each_ref().map(String::as_str), end)
 }
 
 fn rest(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
@@ -105,7 +113,7 @@ fn rest(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
             if archive.direct { "past the page cache" } else { "through the page cache" };
         writeln!(
             out,
-            "  archive  {:.1} MB in {} segments, {} frames durable, by {} {past_cache}",
+            "  archive  {:.1} MB, segments: {}, durable frames: {}, by {} {past_cache}",
             arch.bytes_written as f64 / 1e6,
             arch.segments,
             arch.durable,
@@ -125,7 +133,7 @@ fn rest(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
     let text = |p: Percentiles| format!("{:.0}/{:.0}/{:.0}", p.p50, p.p99, p.max);
     writeln!(
         out,
-        "  latency  p50/p99/max in us since found: queued {}, processed {}, durable {}",
+        "  latency  us since a frame was found, p50/p99/max: tail {}, proc {}, durable {}",
         text(latency.tail),
         text(latency.proc),
         text(latency.durable)
@@ -144,6 +152,7 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
     object["decoded"] =
         json!({ "frames": decoded, "undecodable": undecodable, "misnumbered": misnumbered });
     object["ended_by"] = json!(match &outcome.finished.ended_by {
+        Ok(EndedBy::Stop | EndedBy::Camera) if outcome.interrupted => "stop",
         Ok(EndedBy::Stop) => "stop",
         Ok(EndedBy::Camera) => "camera",
         Ok(EndedBy::Frames) => "frames",

@@ -13,7 +13,6 @@ use crate::options::{ArchArgs, DriverArgs, LimitArgs, PaceArgs, ProcArgs, RingAr
 use crate::parse::Seconds;
 use crate::plan::{DriverPlan, device_path};
 use crate::session::{Outcome, run_embedded, run_foreign};
-use crate::status::interruption;
 use crate::{report, session};
 
 /// The options of `circbuf run`.
@@ -56,6 +55,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
     args.source.source = args.source.source.take().or(args.pictures.take());
     args.limits.seconds = args.limits.seconds.or(args.duration);
+    let archive_option = archive_option(&args.arch);
     let camera_option = camera_option(&args.source, &args.ring, &args.pace);
     let config = Config::load(args.config.as_ref())?;
     args.driver.fill(config.driver);
@@ -65,7 +65,9 @@ pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
     args.source.fill(config.source);
     args.ring.fill(config.ring);
     args.pace.fill(config.pace);
-    let interrupted = interruption()?;
+    if let (None, Some(option)) = (&args.arch.dir, archive_option) {
+        return Err(Failure::usage(format!("{option} has no meaning without --archive DIR")));
+    }
     let driver = DriverPlan { driver: args.driver, proc: args.proc, arch: args.arch };
     if args.json && driver.occupies_stdout() {
         return Err(Failure::usage("--json and --proc decode=- both want stdout; name a file"));
@@ -80,7 +82,7 @@ pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
                 limits: args.limits,
             };
             let ledger = open_ledger(&camera)?;
-            run_embedded(&camera, None, ledger, &driver, &interrupted, announce)?
+            run_embedded(&camera, None, ledger, &driver, announce)?
         }
         Some(path) => {
             if let Some(option) = camera_option {
@@ -91,7 +93,7 @@ pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
             }
             let seconds = args.limits.seconds.map(|seconds| seconds.duration());
             let limits = session::RunLimits { seconds, frames: args.limits.frames };
-            run_foreign(&path, &driver, limits, &interrupted, announce)?
+            run_foreign(&path, &driver, limits, announce)?
         }
     };
     print_books(&outcome, args.json, driver.occupies_stdout())?;
@@ -130,6 +132,20 @@ fn camera_option(source: &SourceArgs, ring: &RingArgs, pace: &PaceArgs) -> Optio
         ("--lossless", pace.lossless),
         ("--virtual-time", pace.virtual_time),
         ("--ledger", pace.ledger.is_some()),
+    ];
+    set.into_iter().find_map(|(option, is_set)| is_set.then_some(option))
+}
+
+/// The first option, of those typed or in the environment, that is about the archive.
+fn archive_option(arch: &ArchArgs) -> Option<&'static str> {
+    let set = [
+        ("--arch-policy", arch.policy.is_some()),
+        ("--arch-queue", arch.queue.is_some()),
+        ("--segment-bytes", arch.segment_bytes.is_some()),
+        ("--segment-seconds", arch.segment_seconds.is_some()),
+        ("--no-index", arch.no_index),
+        ("--durability", arch.durability.is_some()),
+        ("--engine", arch.engine.is_some()),
     ];
     set.into_iter().find_map(|(option, is_set)| is_set.then_some(option))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use circbuf_driver::device::{Device, OpenError};
 use circbuf_driver::pipeline::{EndedBy, Finished, Limits, Pipeline};
+use circbuf_driver::slab::SlabPool;
 use circbuf_driver::stats::Snapshot;
 use circbuf_emulator::camera::CameraThread;
 use circbuf_emulator::ledger::Ledger;
@@ -16,7 +17,7 @@ use crate::camera::CameraPlan;
 use crate::failure::{Failure, log_line};
 use crate::options::FromChoice;
 use crate::plan::{Decoded, DriverPlan, draw_session};
-use crate::status::{StatusLine, wait};
+use crate::status::{StatusLine, interruption, wait};
 
 /// How long a driver waits for a ring that does not exist yet, if `--timeout` does not tell.
 const APPEARANCE: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ pub(crate) struct Outcome {
     /// What the embedded camera says.
     pub(crate) camera: Option<Result<Report, Failure>>,
     pub(crate) decoded: Arc<Decoded>,
+    /// By a signal.
+    pub(crate) interrupted: bool,
 }
 
 /// Runs the embedded camera, its ring a file or in memory, and drives it. `announce` is told what it
@@ -47,22 +50,34 @@ pub(crate) fn run_embedded(
     ring_file: Option<&Path>,
     ledger: Ledger,
     driver: &DriverPlan,
-    interrupted: &AtomicBool,
     announce: impl FnOnce(&str),
 ) -> Result<Outcome, Failure> {
     let credit = camera.pace.lossless.then(|| Arc::new(AtomicU64::new(0)));
     let ready = camera.make(ring_file, ledger, credit.clone())?;
+    // Not before: opening a source may wait for data or take long, and nothing has to be saved yet.
+    let interrupted = interruption()?;
     let ring = ready.camera.ring();
     let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd()))?;
-    let ring_bytes = device.ring().bytes();
+    let place = ring_file.map_or("in memory".to_owned(), |path| format!("at {}", path.display()));
+    let what = format!(
+        "{}, {}, ring of {} bytes {place}",
+        ready.source,
+        ready.pace,
+        device.ring().bytes()
+    );
     let limits =
         Limits { frames: None, silence: driver.driver.timeout.map(|timeout| timeout.duration()) };
     let (pipeline, decoded) = start(device, driver, limits, credit)?;
-    announce(&format!("{}, {}, ring of {ring_bytes} bytes in memory", ready.source, ready.pace));
+    announce(&what);
+    let stuck = camera.stuck_at();
     let camera = ready.camera.spawn().map_err(Failure::failed)?;
-    let is_over = || wait(interrupted) || decoded.reader_is_gone.load(Ordering::Relaxed);
+    let is_over = || {
+        wait(&interrupted)
+            || decoded.reader_is_gone.load(Ordering::Relaxed)
+            || stuck.is_some_and(|stuck| Instant::now() >= stuck)
+    };
     watch(&pipeline, is_over, || camera.stop());
-    Ok(finish(pipeline, Some(camera), decoded))
+    Ok(finish(pipeline, Some(camera), decoded, &interrupted))
 }
 
 /// Drives the ring of somebody else.
@@ -70,10 +85,10 @@ pub(crate) fn run_foreign(
     path: &Path,
     driver: &DriverPlan,
     limits: RunLimits,
-    interrupted: &AtomicBool,
     announce: impl FnOnce(&str),
 ) -> Result<Outcome, Failure> {
-    let (device, waited) = open(path, driver, interrupted)?;
+    let interrupted = interruption()?;
+    let (device, waited) = open(path, driver, &interrupted)?;
     announce(&describe(path, &device));
     let timeout = driver.driver.timeout.map_or(SILENCE, |timeout| timeout.duration());
     let end = limits.seconds.map(|seconds| Instant::now() + seconds);
@@ -85,12 +100,12 @@ pub(crate) fn run_foreign(
     }
     let (pipeline, decoded) = start(device, &driver, limits, None)?;
     let is_over = || {
-        wait(interrupted)
+        wait(&interrupted)
             || decoded.reader_is_gone.load(Ordering::Relaxed)
             || end.is_some_and(|end| Instant::now() >= end)
     };
     watch(&pipeline, is_over, || pipeline.stop());
-    Ok(finish(pipeline, None, decoded))
+    Ok(finish(pipeline, None, decoded, &interrupted))
 }
 
 fn start(
@@ -102,12 +117,24 @@ fn start(
     let session = draw_session();
     let mut options = driver.options(session, limits)?;
     options.credit = credit;
+    check_slab_bytes(&device, options.slab_bytes)?;
     let decoded = Arc::new(Decoded::default());
     let processors = driver.processors(&decoded)?;
     let archive = driver.archive(session, &device)?;
     let pipeline =
         Pipeline::start(device, processors, archive, &options).map_err(Failure::failed)?;
     Ok((pipeline, decoded))
+}
+
+/// A pool that cannot hold the largest frame loses it every time.
+fn check_slab_bytes(device: &Device, slab_bytes: usize) -> Result<(), Failure> {
+    let least = SlabPool::class_bytes(device.record_bytes_max());
+    match slab_bytes >= least {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "--slab-bytes {slab_bytes} cannot hold the largest frame of this ring; it takes {least}"
+        ))),
+    }
 }
 
 /// Opens the ring, waiting for it to appear: camera and driver may be started in either order. A
@@ -131,12 +158,18 @@ fn open(
             }
             _ => return Ok((opened?, told)),
         };
-        if Instant::now() >= end || wait(interrupted) {
+        if wait(interrupted) {
+            return Err(Failure::failed(format!("{}: interrupted: {waits_for}", path.display())));
+        }
+        if Instant::now() >= end {
             return given_up(path, opened, waits_for);
         }
         if !std::mem::replace(&mut told, true) {
             let patience = patience.as_secs_f64();
-            log_line(&format!("{}: {waits_for}; waiting up to {patience} s", path.display()));
+            log_line(&format!(
+                "circbuf: {}: {waits_for}; waiting up to {patience} s",
+                path.display()
+            ));
         }
     }
 }
@@ -201,13 +234,19 @@ fn status(before: &Snapshot, now: &Snapshot) -> String {
     )
 }
 
-fn finish(pipeline: Pipeline, camera: Option<CameraThread>, decoded: Arc<Decoded>) -> Outcome {
+fn finish(
+    pipeline: Pipeline,
+    camera: Option<CameraThread>,
+    decoded: Arc<Decoded>,
+    interrupted: &AtomicBool,
+) -> Outcome {
     if let Some(camera) = &camera {
         // The pipeline may have failed while the camera goes on.
         camera.stop();
     }
     let camera = camera.map(|camera| camera.join().map_err(Failure::failed));
-    Outcome { finished: pipeline.join(), camera, decoded }
+    let interrupted = interrupted.load(Ordering::Relaxed);
+    Outcome { finished: pipeline.join(), camera, decoded, interrupted }
 }
 
 impl Outcome {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::failure::Failure;
 
 /// Exit code of a run that was interrupted twice.
 const INTERRUPTED_TWICE: i32 = 130;
 
-/// Becomes true with the first SIGINT or SIGTERM. A second one ends the process at once.
+/// Becomes true with the first SIGHUP, SIGINT or SIGTERM. A second one ends the process at once.
 pub(crate) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
         // In this order: the shutdown looks at the flag before the same signal sets it.
         signal_hook::flag::register_conditional_shutdown(
             signal,
