@@ -157,7 +157,8 @@ impl Drop for Name {
         for path in [registers_path(&self.temporary), self.temporary.clone()] {
             match fs::remove_file(&path) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // It was never made if nothing can be made there; why is told by whoever tried.
+                Err(error) if error.kind() == io::ErrorKind::NotFound || !path.exists() => {}
                 Err(error) => log::warn!("{}: cannot remove it: {error}", path.display()),
             }
         }

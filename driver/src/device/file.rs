@@ -97,5 +97,10 @@ pub(super) fn size(path: &Path, file: &impl AsFd) -> Result<u64, OpenError> {
     if told > 0 {
         return Ok(told);
     }
-    file.seek(SeekFrom::End(0)).map_err(fail)
+    match file.seek(SeekFrom::End(0)).map_err(fail)? {
+        0 if file.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device()) => {
+            Err(OpenError::Kind { path: path.to_owned(), kind: "device without a ring" })
+        }
+        bytes => Ok(bytes),
+    }
 }

@@ -161,6 +161,10 @@ fn verify_archive(args: &DirArgs) -> Result<(), Failure> {
                 problem.segment, problem.offset, problem.what
             )?;
         }
+        let untold = report.problems.problems_total - report.problems.problems.len() as u64;
+        if untold > 0 {
+            writeln!(out, "and {untold} problems more")?;
+        }
         writeln!(
             out,
             "{} frames and {} loss records ({} frames lost, {} skipped by policy) in {} segments of \

@@ -56,10 +56,11 @@ impl CameraPlan {
         let source_name = self.source.source.clone().unwrap_or_else(|| "synthetic".to_owned());
         let spec: SourceSpec = source_name.parse().map_err(Failure::usage)?;
         let fps = self.fps();
+        self.pace(fps).check().map_err(Failure::usage)?;
         let source = Source::open(&spec, &self.source_options(fps)).map_err(refused_source)?;
         source.notes().iter().for_each(|note| log_line(&format!("note: {note}")));
         let pace = self.pace(self.pace.fps.is_none().then(|| source.fps_hint()).flatten().or(fps));
-        pace.check().map_err(Failure::usage)?;
+        pace.check().map_err(Failure::failed)?;
         let model = self.model();
         let options = Options {
             gap: self.gap().unwrap_or_else(|| model.gap()),

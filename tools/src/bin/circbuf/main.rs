@@ -14,12 +14,13 @@ mod run;
 mod session;
 mod status;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use circbuf_tools::dump;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::signal::Signal;
 
 use crate::failure::Failure;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     log_to_stderr(cli.verbose);
+    tell_unknown_variables();
     survive_file_size_limit();
     let outcome = match cli.command {
         Command::Demo(args) => demo::demo(&args),
@@ -102,6 +104,22 @@ fn usage(error: &clap::Error) -> ExitCode {
         .map(|said| said.replace("For more information, try '--help'.", "see --help"))
         .collect();
     Failure::usage(said.join("; ")).report()
+}
+
+/// A misspelt variable would otherwise be a silent default.
+fn tell_unknown_variables() {
+    fn known(command: &clap::Command, names: &mut Vec<OsString>) {
+        let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+        names.extend(variables.map(std::ffi::OsStr::to_owned));
+        command.get_subcommands().for_each(|command| known(command, names));
+    }
+    let mut names = Vec::new();
+    known(&Cli::command(), &mut names);
+    let set = std::env::vars_os().map(|(name, _)| name);
+    let ours = set.filter(|name| name.to_string_lossy().starts_with("CIRCBUF_"));
+    for name in ours.filter(|name| !names.contains(name)) {
+        log::warn!("{}: no such option; see --help for those there are", name.display());
+    }
 }
 
 /// Makes a write beyond the limit of file sizes fail as one on a full disk does, where the signal

@@ -291,7 +291,7 @@ fn silence(snapshot: &Snapshot) -> String {
     match snapshot.ring.passed {
         0 => {
             "no frame came: is this a ring, and is its camera running? (--timeout sets how long to \
-              wait, --from oldest reads what is left in it)"
+              wait, and with --from oldest it begins with what the ring still holds)"
                 .to_owned()
         }
         frames => format!("no frame came any more after {frames}; --timeout sets how long to wait"),
