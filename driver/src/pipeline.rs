@@ -142,16 +142,19 @@ pub struct Finished {
 
 impl Pipeline {
     /// Attaches to the device and starts: one processing worker for each processor, and one for the
-    /// archive if there is one.
+    /// archive if there is one. Without a processor, one worker lets frames go by.
     ///
     /// # Errors
     /// If the device's counters contradict themselves, or a thread cannot be started.
     pub fn start(
         device: Device,
-        processors: Vec<Processor>,
+        mut processors: Vec<Processor>,
         archive: Option<Archive>,
         options: &Options,
     ) -> Result<Pipeline, PipelineError> {
+        if processors.is_empty() {
+            processors.push(Box::new(|_| {}));
+        }
         let device = Arc::new(device);
         let tail = Tail::attach(&device, options.start)?;
         let exact = tail.is_exact();
