@@ -1,7 +1,5 @@
 //! A mapped ring, addressed by cursors: u64 byte counts that never wrap.
 
-use std::sync::atomic::Ordering;
-
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
 
 use crate::copy::{PairScan, copy_scanned};
@@ -61,7 +59,7 @@ impl MappedRing {
     /// The last word of the chunk that ends at `end`: where a trailer stands, marker and length.
     #[must_use]
     pub fn length_word(&self, end: u64) -> u32 {
-        self.memory.load_u32(self.offset(end - 4), Ordering::Relaxed)
+        self.memory.load_u32(self.offset(end - 4))
     }
 
     /// A copy of the whole ring, of which each part may be of another age.

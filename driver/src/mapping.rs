@@ -1,13 +1,13 @@
 //! A read-only mapping of memory that another party writes at any time.
 //!
-//! The law of this file: no reference and no slice to the mapped bytes ever exists, not even for
-//! the length of a statement. Every access is an atomic load of an aligned word, so that a racing
-//! writer is no undefined behaviour; what was loaded is a copy that may already be out of date, and
-//! [`crate::validate`] decides whether it still was true.
+//! The law of this file: no slice of the mapped bytes and no reference to them ever exists, but to an
+//! aligned atomic word for the length of its load, so that a racing writer is no undefined behaviour.
+//! What was loaded is a copy that may already be out of date, and [`crate::validate`] decides whether
+//! it still was true.
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use circbuf_abi::ring::CHUNK_BYTES;
 use memmap2::{MmapOptions, MmapRaw};
@@ -55,23 +55,20 @@ impl Mapping {
     /// # Panics
     /// If the offset is misaligned or outside.
     #[must_use]
-    pub fn load_u32(&self, offset: usize, order: Ordering) -> u32 {
-        assert!(offset.is_multiple_of(4) && offset + 4 <= self.bytes(), "u32 at {offset:#x}");
-        let at = self.map.as_mut_ptr().wrapping_add(offset).cast::<u32>();
-        // SAFETY: aligned to 4 and inside the mapping (asserted above; a mapping is page-aligned); it
-        // is shared memory, which every party accesses by whole words. Only loads are done: the mapping
-        // is read-only.
-        let word = unsafe { AtomicU32::from_ptr(at) };
-        u32::from_le(word.load(order))
+    pub fn load_u32(&self, offset: usize) -> u32 {
+        assert!(offset.is_multiple_of(4), "u32 at {offset:#x}");
+        let word = self.load_u64(offset & !7);
+        if offset.is_multiple_of(8) { word as u32 } else { (word >> 32) as u32 }
     }
 
-    /// Loads a little-endian u64 at a multiple of 8.
+    /// Loads a little-endian u64 at a multiple of 8. All loads are relaxed, as those of read-only
+    /// memory have to be: where order matters, a fence stands between them.
     ///
     /// # Panics
     /// If the offset is misaligned or outside.
     #[must_use]
-    pub fn load_u64(&self, offset: usize, order: Ordering) -> u64 {
-        u64::from_le(self.words(offset, 8).next().expect("one word").load(order))
+    pub fn load_u64(&self, offset: usize) -> u64 {
+        u64::from_le(self.words(offset, 8).next().expect("one word").load(Ordering::Relaxed))
     }
 
     /// Copies the chunk at a multiple of 32. Its words are loaded one after the other, so they
@@ -123,15 +120,16 @@ mod tests {
     fn words_and_chunks_are_those_of_the_file() {
         let bytes: Vec<u8> = (0..=255).collect();
         let mapping = mapped(&bytes);
-        assert_eq!(mapping.load_u32(4, Ordering::Relaxed), 0x0706_0504);
-        assert_eq!(mapping.load_u64(248, Ordering::Acquire), 0xFFFE_FDFC_FBFA_F9F8);
+        assert_eq!(mapping.load_u32(4), 0x0706_0504);
+        assert_eq!(mapping.load_u32(8), 0x0B0A_0908);
+        assert_eq!(mapping.load_u64(248), 0xFFFE_FDFC_FBFA_F9F8);
         assert_eq!(mapping.chunk(32)[..], bytes[32..64]);
     }
 
     #[test]
-    #[should_panic(expected = "u32 at 0x40")]
+    #[should_panic(expected = "8 bytes at 0x40 of a mapping of 64")]
     fn a_word_behind_the_end_is_refused() {
-        let _ = mapped(&[0; 64]).load_u32(64, Ordering::Relaxed);
+        let _ = mapped(&[0; 64]).load_u32(64);
     }
 
     #[test]

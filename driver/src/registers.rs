@@ -147,10 +147,12 @@ impl Registers {
         self.u32(reg::FLAGS) & reg::FLAG_STAMPED != 0
     }
 
-    /// Whether the device says that it will not write again.
+    /// Whether the device says that it will not write again. What it wrote before is visible then.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.page.load_u32(reg::STATE, Ordering::Acquire) == reg::STATE_ENDED
+        let ended = self.u32(reg::STATE) == reg::STATE_ENDED;
+        fence(Ordering::Acquire);
+        ended
     }
 
     /// Whether the page's file was truncated while in use.
@@ -163,16 +165,17 @@ impl Registers {
     /// `None` while the device changes the numbers: ask again.
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
-        let before = self.page.load_u64(reg::UPDATE, Ordering::Acquire);
-        let progress = Progress {
-            epoch: self.page.load_u64(reg::EPOCH, Ordering::Acquire),
-            complete: self.page.load_u64(reg::COMPLETE, Ordering::Acquire),
-            frames: self.page.load_u64(reg::FRAMES, Ordering::Acquire),
-        };
-        // SYNC POINT: update even. Keeps the loads above before the second look at the counter.
+        let before = self.u64(reg::UPDATE);
+        // SYNC POINT: update even. Keeps the loads below behind the first look at the counter.
         fence(Ordering::Acquire);
-        let after = self.page.load_u64(reg::UPDATE, Ordering::Relaxed);
-        (before == after && before.is_multiple_of(2)).then_some(progress)
+        let progress = Progress {
+            epoch: self.u64(reg::EPOCH),
+            complete: self.u64(reg::COMPLETE),
+            frames: self.u64(reg::FRAMES),
+        };
+        // And those above before the second, and before whatever the caller loads from the ring.
+        fence(Ordering::Acquire);
+        (before == self.u64(reg::UPDATE) && before.is_multiple_of(2)).then_some(progress)
     }
 
     /// How far the writer may have come. Whatever this thread loaded from the ring before the
@@ -182,8 +185,10 @@ impl Registers {
         // SYNC POINT: reserved before bytes. If a load before saw a byte of a later lap, the loads
         // below see the `reserved`, or the `epoch`, that was stored before that byte.
         fence(Ordering::Acquire);
-        let reserved = self.page.load_u64(reg::RESERVED, Ordering::Acquire);
-        Reach { epoch: self.page.load_u64(reg::EPOCH, Ordering::Acquire), reserved }
+        let reserved = self.u64(reg::RESERVED);
+        // SYNC POINT: epoch before counters. A `reserved` of a new epoch comes with that epoch.
+        fence(Ordering::Acquire);
+        Reach { epoch: self.u64(reg::EPOCH), reserved }
     }
 
     /// The error that tells the counters as they are now.
@@ -191,17 +196,17 @@ impl Registers {
         RegistersError::Counters {
             complete: progress.complete,
             before,
-            written: self.page.load_u64(reg::WRITTEN, Ordering::Acquire),
+            written: self.u64(reg::WRITTEN),
             reserved: self.reach().reserved,
             frames: progress.frames,
         }
     }
 
     fn u32(&self, offset: usize) -> u32 {
-        self.page.load_u32(offset, Ordering::Relaxed)
+        self.page.load_u32(offset)
     }
 
     fn u64(&self, offset: usize) -> u64 {
-        self.page.load_u64(offset, Ordering::Relaxed)
+        self.page.load_u64(offset)
     }
 }

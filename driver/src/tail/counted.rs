@@ -270,8 +270,8 @@ impl Counted {
         let end = self.chain.lowest_end().filter(|_| self.chain.lowest() == Some(self.next))?;
         let trailer = device.ring().trailer(end - GAP_BYTES as u64);
         if !trailer.is_plausible() || self.next + slot(trailer.length) != end {
-            // It read otherwise when the chain was walked.
-            self.chain.boundaries.clear();
+            // It read otherwise when the chain was walked: nothing of it is believed any more.
+            self.chain = Chain { boundaries: vec![progress.complete], frames: progress.frames };
             return None;
         }
         Some(self.candidate(trailer, registers.is_stamped()))

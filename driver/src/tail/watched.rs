@@ -248,6 +248,8 @@ fn by_header(device: &Device, start: u64) -> Option<Trailer> {
     if !header.is_stamped() || length == 0 || slot(length) > device.max_slot_bytes() {
         return None;
     }
+    // SYNC POINT: signature last. The trailer below is not older than the signature above.
+    fence(Ordering::Acquire);
     let trailer = device.ring().trailer(start + padded(length));
     (trailer.is_plausible() && trailer.length == length).then_some(trailer)
 }
@@ -259,7 +261,11 @@ fn by_trailer(device: &Device, start: u64, newest: Option<Timestamp>) -> Option<
     let ends = (1..=(device.max_slot_bytes() - GAP_BYTES as u64) / chunk).map(|n| n * chunk);
     let mut leading_back = ends
         .filter(|&end| device.ring().length_word(start + end).to_be_bytes()[0] == TRAILER_MARKER)
-        .map(|end| (end, device.ring().trailer(start + end)))
+        .map(|end| {
+            // The FPGA's last word: what is read behind it is not older.
+            fence(Ordering::Acquire);
+            (end, device.ring().trailer(start + end))
+        })
         .filter(|(end, trailer)| trailer.is_plausible() && padded(trailer.length) == *end)
         .map(|(_, trailer)| trailer);
     let first = leading_back.next()?;
