@@ -36,7 +36,8 @@ hertz=$(getconf CLK_TCK)
 echo "CPU of the driver's threads over $seconds s at 12 fps, nc353, --proc none, archiving:"
 paste before.txt after.txt | awk -v s="$seconds" -v hz="$hertz" '
   { cpu = ($4 - $2) * 100 / hz / s; total += cpu; printf "  %-10s %5.2f %% of a core\n", $1, cpu }
-  END { printf "  %-10s %5.2f %% of a core\n", "all", total }'
+  END { printf "  %-10s %5.2f %% of a core\n", "all", total; exit total > 10 }' ||
+  fail "a driver that waits for 12 frames a second takes more than 10 % of a core"
 echo "Pss: $((pss_before / 1024)) MiB, after $seconds s $((pss_after / 1024)) MiB; ring + slabs + 32 MiB is $limit_mib MiB"
 wait $camera
 wait $driver || fail "driver: $(cat run.log)"

@@ -9,10 +9,10 @@ use crate::dispatch::Outlet;
 use crate::frame::Frame;
 use crate::loss::{Loss, LossReason};
 use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
-use crate::slab::SlabPool;
+use crate::slab::{Slab, SlabPool};
 use crate::stats::{Account, Books};
 use crate::tail::{Step, Tail};
-use crate::validate::{Candidate, copy_and_check};
+use crate::validate::{Candidate, check_in_place, copy_and_check};
 
 /// Books that several threads keep.
 pub(crate) type SharedBooks = Arc<Mutex<Books>>;
@@ -141,7 +141,7 @@ impl Capture {
         Ok(captured)
     }
 
-    /// Whether nothing waits in the ring, be it because the queues have no room.
+    /// Whether nothing waits in the ring, also if the stage waits for room in the queues.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.tail.has_read_all(&self.device)
@@ -167,7 +167,7 @@ impl Capture {
 
     fn take(&mut self, candidate: &Candidate, now: Moment) -> Captured {
         let length = candidate.trailer.length;
-        let Some(mut slab) = self.pool.take(record_bytes(frame_body_bytes(length))) else {
+        let Some(mut slab) = self.slab(record_bytes(frame_body_bytes(length))) else {
             return self.pass_without_slab(candidate);
         };
         if let Err(refused) = copy_and_check(&self.device, candidate, &mut slab) {
@@ -190,6 +190,30 @@ impl Capture {
         Captured::Frame
     }
 
+    /// A slab, if need be at the price of the frames that wait longest in the fuller queue: a consumer
+    /// that hangs must not keep all slabs from the other one.
+    fn slab(&mut self, record_bytes: usize) -> Option<Slab> {
+        loop {
+            let slab = self.pool.take(record_bytes);
+            if slab.is_some() || !self.give_way() {
+                return slab;
+            }
+        }
+    }
+
+    fn give_way(&mut self) -> bool {
+        let mut books = lock(&self.books);
+        let books = &mut *books;
+        let (outlet, account) = match &mut self.arch {
+            Some(arch) if arch.waiting() > self.proc.waiting() => (arch, &mut books.arch),
+            _ => (&mut self.proc, &mut books.proc),
+        };
+        let gave_way = outlet.give_way();
+        account.no_slab += u64::from(gave_way);
+        account.in_flight -= u64::from(gave_way);
+        gave_way
+    }
+
     fn pass(&mut self, frame: &Frame, now: Moment) {
         let mut books = lock(&self.books);
         books.ring_passed();
@@ -200,6 +224,9 @@ impl Capture {
     }
 
     fn pass_without_slab(&mut self, candidate: &Candidate) -> Captured {
+        if let Err(refused) = check_in_place(&self.device, candidate) {
+            return self.lose(one(candidate, refused.reason, self.tail.is_exact()));
+        }
         let loss = one(candidate, LossReason::NoSlab, true);
         self.lost_before += 1;
         let mut books = lock(&self.books);

@@ -133,9 +133,26 @@ impl Outlet {
             Ok(()) => Offered { queued: true, dropped },
             Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
                 dropped += 1;
-                self.take_back(back);
+                self.take_back(back, LossReason::QueueFull);
                 Offered { queued: false, dropped }
             }
+        }
+    }
+
+    /// Frames that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.receiver.len()
+    }
+
+    /// Gives up the frame that has waited longest, because all slabs are taken. False if none waits.
+    pub fn give_way(&mut self) -> bool {
+        match self.receiver.try_recv() {
+            Ok(oldest) => {
+                self.take_back(oldest, LossReason::NoSlab);
+                true
+            }
+            Err(_) => false,
         }
     }
 
@@ -151,18 +168,18 @@ impl Outlet {
         }
         while dropped < goal as u64 {
             let Ok(oldest) = self.receiver.try_recv() else { break };
-            self.take_back(oldest);
+            self.take_back(oldest, LossReason::QueueFull);
             dropped += 1;
         }
         dropped
     }
 
     /// What a delivery that gives way would have told is still to be told, and that it gave way.
-    fn take_back(&mut self, delivery: Delivery) {
+    fn take_back(&mut self, delivery: Delivery, reason: LossReason) {
         let later = std::mem::replace(&mut self.untold, delivery.lost);
         let time = Some(delivery.frame.time());
         self.untold.push(Loss {
-            reason: LossReason::QueueFull,
+            reason,
             sequence: delivery.frame.sequence(),
             count: 1,
             exact: true,

@@ -124,9 +124,9 @@ pub enum PipelineError {
 pub struct Pipeline {
     stop: Arc<AtomicBool>,
     view: View,
-    capture: JoinHandle<Result<EndedBy, DeviceError>>,
+    /// `None` once it was joined.
+    capture: Option<JoinHandle<Result<EndedBy, DeviceError>>>,
     workers: Vec<(&'static str, JoinHandle<()>)>,
-    archives: bool,
 }
 
 /// The end of a run.
@@ -174,21 +174,21 @@ impl Pipeline {
             books: Arc::clone(&capture.books),
             archive: Arc::default(),
             began: Moment::now(),
+            archives: archive.is_some(),
             exact,
             expected: Arc::new(AtomicU64::new(UNKNOWN)),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let stop_on_panic = options.credit.is_some().then(|| StopOnPanic(Arc::clone(&stop)));
         let mut workers = Workers::start(processors, &proc_end, &view, stop_on_panic.as_ref())?;
-        let archives = archive.is_some();
         let left = Arc::new(Mutex::new(Losses::default()));
         if let (Some(archive), Some(end)) = (archive, arch_end) {
-            workers.archive(archive, end, &view, Arc::clone(&left))?;
+            workers.archive(archive, end, &view, Arc::clone(&left), stop_on_panic)?;
         }
         let run = Run { capture, stop: Arc::clone(&stop), limits: options.limits, left };
         let expected = Arc::clone(&view.expected);
         let capture = spawn("capture", move || run.run(&expected))?;
-        Ok(Pipeline { stop, view, capture, workers: workers.handles, archives })
+        Ok(Pipeline { stop, view, capture: Some(capture), workers: workers.handles })
     }
 
     /// Asks for the end. What was found is still delivered.
@@ -199,7 +199,7 @@ impl Pipeline {
     /// Whether nothing will be found any more.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.capture.is_finished()
+        self.capture.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// The books as they stand.
@@ -210,20 +210,36 @@ impl Pipeline {
 
     /// Waits until the run is over and the consumers have finished.
     #[must_use]
-    pub fn join(self) -> Finished {
+    pub fn join(mut self) -> Finished {
+        let ended_by = self.join_threads();
+        let archive = self.view.archive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let archive = self.view.archives.then_some(archive);
+        Finished { ended_by, snapshot: self.view.snapshot(), archive }
+    }
+
+    fn join_threads(&mut self) -> Result<EndedBy, PipelineError> {
         let panicked = |name| PipelineError::Panicked { name };
-        let mut ended_by = match self.capture.join() {
-            Ok(ended_by) => ended_by.map_err(PipelineError::from),
-            Err(_) => Err(panicked("capture")),
+        let mut ended_by = match self.capture.take().map(JoinHandle::join) {
+            Some(Ok(ended_by)) => ended_by.map_err(PipelineError::from),
+            Some(Err(_)) => Err(panicked("capture")),
+            None => Ok(EndedBy::Stop),
         };
-        for (name, worker) in self.workers {
+        for (name, worker) in self.workers.drain(..) {
             if worker.join().is_err() && ended_by.is_ok() {
                 ended_by = Err(panicked(name));
             }
         }
-        let archive = self.view.archive.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let archive = self.archives.then_some(archive);
-        Finished { ended_by, snapshot: self.view.snapshot(), archive }
+        ended_by
+    }
+}
+
+impl Drop for Pipeline {
+    /// Stops the run and waits for the consumers, so that an archive is sealed whatever happens.
+    fn drop(&mut self) {
+        self.stop();
+        if let Err(error) = self.join_threads() {
+            log::warn!("the driver ended with an error: {error}");
+        }
     }
 }
 

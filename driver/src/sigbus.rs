@@ -3,7 +3,7 @@
 //!
 //! Instead, a page of zeros is put where the file's page is missing, and the mapping remembers it.
 //! The driver asks [`Guard::was_hit`] and ends in good order. A SIGBUS that has nothing to do with a
-//! watched range ends the process as it always did.
+//! watched range ends the process. A handler that the program had before is not called.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +15,8 @@ const RANGES: usize = 64;
 
 static TABLE: [Range; RANGES] = [const { Range::empty() }; RANGES];
 static INSTALL: Once = Once::new();
+/// Asked when the handler is installed: a handler may not.
+static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
 struct Range {
     taken: AtomicBool,
@@ -57,6 +59,9 @@ impl Guard {
             range.bytes.store(bytes, Ordering::Relaxed);
             range.start.store(start, Ordering::Release);
         }
+        if index.is_none() {
+            log::warn!("more than {RANGES} mappings: one that is truncated will end the process");
+        }
         Guard { index }
     }
 
@@ -76,6 +81,9 @@ impl Drop for Guard {
 
 fn install() {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    if let Ok(Some(bytes)) = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) {
+        PAGE_BYTES.store(bytes as usize, Ordering::Relaxed);
+    }
     let action =
         SigAction::new(SigHandler::SigAction(on_sigbus), SaFlags::SA_SIGINFO, SigSet::empty());
     // SAFETY: `on_sigbus` calls nothing but atomics, mmap, sigaction and raise, all of which may be
@@ -99,12 +107,12 @@ extern "C" fn on_sigbus(_: libc::c_int, siginfo: *mut libc::siginfo_t, _: *mut l
 
 /// Puts one page of zeros in place of the missing one.
 fn put_zeros(address: usize) -> bool {
-    const PAGE: usize = 4096;
-    let page = (address & !(PAGE - 1)) as *mut libc::c_void;
+    let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
+    let page = (address & !(page_bytes - 1)) as *mut libc::c_void;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     // SAFETY: the page lies in a watched range, which is a mapping of ours that holds nothing but
     // the missing page of a file, and to which no reference exists (see `mapping`).
-    let mapped = unsafe { libc::mmap(page, PAGE, libc::PROT_READ, flags, -1, 0) };
+    let mapped = unsafe { libc::mmap(page, page_bytes, libc::PROT_READ, flags, -1, 0) };
     mapped != libc::MAP_FAILED
 }
 

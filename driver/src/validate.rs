@@ -129,6 +129,19 @@ pub fn copy_and_check(
     Ok(())
 }
 
+/// Points 3 and 4 of a candidate that cannot be copied, because no slab is free: whether it is lost
+/// for that reason, or would have been refused anyway.
+///
+/// # Errors
+/// With the first point that did not hold.
+pub fn check_in_place(device: &Device, candidate: &Candidate) -> Result<(), Refused> {
+    fence(Ordering::Acquire);
+    let kept = still_stands(device, candidate, &device.ring().header(candidate.start));
+    let reach = not_overtaken(device, candidate);
+    kept.and(reach)
+        .map_err(|refusal| Refused { refusal, reason: reason(device, refusal, kept, reach) })
+}
+
 /// Point 2, the part behind the payload.
 fn check_padding(body: &[u8], candidate: &Candidate) -> Result<(), Refusal> {
     let (front, trailer) = body.split_at(body.len() - TRAILER_BYTES);

@@ -191,7 +191,7 @@ impl Device {
         record_bytes(self.max_slot_bytes.min(slot(PAYLOAD_BYTES_MAX)) as usize)
     }
 
-    /// Whether the camera has said that it will not write again, or its process is gone.
+    /// Whether the camera has said that it will not write again.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.registers.as_ref().is_some_and(Registers::has_ended)

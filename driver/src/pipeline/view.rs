@@ -16,7 +16,8 @@ pub(super) struct View {
     pub(super) books: SharedBooks,
     pub(super) archive: Arc<Mutex<ArchiveCounters>>,
     pub(super) began: Moment,
-    /// Whether frames are counted by the device, and the number of the first one that is expected.
+    pub(super) archives: bool,
+    /// Whether frames are counted by the device.
     pub(super) exact: bool,
     pub(super) expected: Arc<AtomicU64>,
 }
@@ -51,6 +52,7 @@ impl View {
             consumers: ConsumerBooks {
                 proc: books.proc.into(),
                 arch: ArchBook {
+                    enabled: self.archives,
                     book: books.arch.into(),
                     bytes_written: archive.bytes_written,
                     segments: archive.segments,

@@ -45,6 +45,7 @@ impl Workers {
         frames: Receiver<Delivery>,
         view: &View,
         left: Arc<Mutex<Losses>>,
+        stop_on_panic: Option<StopOnPanic>,
     ) -> Result<(), PipelineError> {
         let worker = ArchiveWorker {
             archive,
@@ -52,7 +53,11 @@ impl Workers {
             published: Arc::clone(&view.archive),
             entered: ArchiveCounters::default(),
         };
-        self.handles.push(("arch", spawn("arch", move || worker.run(&frames, &left))?));
+        let work = move || {
+            let _watched = stop_on_panic;
+            worker.run(&frames, &left);
+        };
+        self.handles.push(("arch", spawn("arch", work)?));
         Ok(())
     }
 }

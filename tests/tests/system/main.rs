@@ -6,4 +6,5 @@ mod golden;
 mod lies;
 mod overrun;
 mod simulation;
+mod starvation;
 mod threads;

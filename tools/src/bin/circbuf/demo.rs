@@ -63,10 +63,11 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
             archive.display()
         ));
     })?;
-    let comparison = compare(&ledger, &archive)?;
     stdout::write(|out| report::table(out, &outcome))?;
+    let comparison = compare(&ledger, &archive)?;
     stdout::write(|out| tell(out, &comparison, &dir))?;
     outcome.check()?;
+    outcome.decoded.check_pictures()?;
     comparison.check(&outcome)
 }
 
@@ -133,8 +134,7 @@ impl Comparison {
         let snapshot = &outcome.finished.snapshot;
         let book = &snapshot.consumers.arch.book;
         let ring = snapshot.ring.lost;
-        let lost = book.lost.no_slab + book.lost.queue_full + book.lost.io;
-        let named = lost + book.policy + ring.overrun + ring.torn + ring.corrupt;
+        let named = book.lost.total() + book.policy + ring.overrun + ring.torn + ring.corrupt;
         match self.missing == named {
             true => Ok(()),
             false => Err(Failure::failed(format!(

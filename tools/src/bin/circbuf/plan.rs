@@ -44,6 +44,17 @@ pub(crate) struct Decoded {
 }
 
 impl Decoded {
+    /// Whether every picture decodes and shows the number that its frame has.
+    pub(crate) fn check_pictures(&self) -> Result<(), Failure> {
+        let wrong = [&self.undecodable, &self.misnumbered].map(|n| n.load(Ordering::Relaxed));
+        match wrong {
+            [0, 0] => Ok(()),
+            [undecodable, misnumbered] => Err(Failure::failed(format!(
+                "{undecodable} pictures do not decode, {misnumbered} show another number"
+            ))),
+        }
+    }
+
     fn note(&self, error: &std::io::Error) {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return self.reader_is_gone.store(true, Ordering::Relaxed);

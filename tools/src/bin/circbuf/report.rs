@@ -183,11 +183,12 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
 /// Whether more was lost than allowed: the ring's losses and those of the worse consumer.
 pub(crate) fn check_budget(snapshot: &Snapshot, budget: Option<LossBudget>) -> Result<(), Failure> {
     let Some(budget) = budget else { return Ok(()) };
-    let of = |book: &ConsumerBook| book.lost.no_slab + book.lost.queue_full + book.lost.io;
     let consumers = &snapshot.consumers;
     let ring = snapshot.ring.lost;
-    let lost =
-        ring.overrun + ring.torn + ring.corrupt + of(&consumers.proc).max(of(&consumers.arch.book));
+    let lost = ring.overrun
+        + ring.torn
+        + ring.corrupt
+        + consumers.proc.lost.total().max(consumers.arch.book.lost.total());
     let expected = snapshot.ring.frames_detected + ring.overrun;
     let (exceeded, allowed) = match budget {
         LossBudget::Frames(frames) => (lost > frames, frames.to_string()),
