@@ -119,7 +119,7 @@ pub fn copy_and_check(
     let kept = still_stands(device, candidate, &header);
     let reach = not_overtaken(device, candidate);
     if let Err(refusal) = content.and(kept).and(reach) {
-        return Err(Refused { refusal, reason: reason(device, refusal, kept, reach) });
+        return Err(Refused { refusal, reason: reason(refusal, kept, reach) });
     }
     let header = match candidate.stamped {
         true => header,
@@ -138,8 +138,7 @@ pub fn check_in_place(device: &Device, candidate: &Candidate) -> Result<(), Refu
     fence(Ordering::Acquire);
     let kept = still_stands(device, candidate, &device.ring().header(candidate.start));
     let reach = not_overtaken(device, candidate);
-    kept.and(reach)
-        .map_err(|refusal| Refused { refusal, reason: reason(device, refusal, kept, reach) })
+    kept.and(reach).map_err(|refusal| Refused { refusal, reason: reason(refusal, kept, reach) })
 }
 
 /// Point 2, the part behind the payload.
@@ -193,16 +192,11 @@ fn not_overtaken(device: &Device, candidate: &Candidate) -> Result<(), Refusal> 
     }
 }
 
-fn reason(
-    device: &Device,
-    refusal: Refusal,
-    kept: Result<(), Refusal>,
-    reach: Result<(), Refusal>,
-) -> LossReason {
-    match (device.registers(), refusal) {
-        // The counters tell whether the writer was there: if not, the bytes never were a frame.
-        (Some(_), _) if reach.is_ok() => LossReason::Corrupt,
-        (None, Refusal::Pair | Refusal::Padding) if kept.is_ok() => LossReason::Corrupt,
+/// Bytes that nobody was at while they were read are no frame; where a point behind the copy does not
+/// hold, somebody was.
+fn reason(refusal: Refusal, kept: Result<(), Refusal>, reach: Result<(), Refusal>) -> LossReason {
+    match refusal {
+        Refusal::Pair | Refusal::Padding if kept.is_ok() && reach.is_ok() => LossReason::Corrupt,
         _ => LossReason::Torn,
     }
 }

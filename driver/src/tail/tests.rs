@@ -269,3 +269,46 @@ fn without_counters_a_frame_that_is_lost_before_it_is_read_is_given_up_at_once()
         assert_eq!((frames.len() as u64 + lost, frames.last()), (300, Some(&309)), "{stamps}");
     }
 }
+
+#[test]
+fn a_clock_set_back_while_the_driver_was_away_does_not_blind_it_either() {
+    for (stamps, frames_away) in [(true, 4), (false, 4), (true, 300), (false, 300)] {
+        let mut camera = HandCamera::new(RING, stamps);
+        let device = camera.device_without_registers();
+        let mut tail = Tail::attach(&device, StartAt::Newest).unwrap();
+        for _ in 0..12 {
+            camera.emit(700);
+            drain_unnumbered(&mut tail, &device);
+        }
+        camera.time_us -= 30_000_000;
+        (0..frames_away).for_each(|_| camera.emit(700));
+        let mut found = drain_unnumbered(&mut tail, &device);
+        for _ in 0..40 {
+            camera.emit(700);
+            found += drain_unnumbered(&mut tail, &device);
+        }
+        let lost = if frames_away == 4 { 0 } else { frames_away - 10 };
+        assert!(
+            found >= frames_away - lost + 40,
+            "{found} of {frames_away} + 40, stamped {stamps}"
+        );
+    }
+}
+
+/// Frames found whole until nothing more comes; their numbers are an estimate.
+fn drain_unnumbered(tail: &mut Tail, device: &Device) -> usize {
+    let pool = SlabPool::new(1 << 20);
+    let (mut frames, mut idle) = (0, 0);
+    while idle < 600 {
+        match tail.poll(device).unwrap() {
+            Step::Idle => idle += 1,
+            Step::Lost(_) => {}
+            Step::Frame(candidate) => {
+                let length = candidate.trailer.length;
+                let mut slab = pool.take(record_bytes(frame_body_bytes(length))).unwrap();
+                frames += usize::from(copy_and_check(device, &candidate, &mut slab).is_ok());
+            }
+        }
+    }
+    frames
+}

@@ -107,23 +107,44 @@ impl Watched {
         }
     }
 
-    /// Whether two successors that agree on the older time have appeared since it was first seen.
+    /// Whether two successors agree on the older time that are new: they have appeared since it was
+    /// first seen, or are not what the last lap left, which leads on to the last frame.
     fn is_clock_set_back(&mut self, device: &Device, trailer: Trailer) -> bool {
-        let find = |start| match self.stamped {
-            Some(false) => by_trailer(device, start, None),
-            _ => by_header(device, start),
-        };
         let second_start = self.next + slot(trailer.length);
-        let second = find(second_start);
-        let third = second.and_then(|second| find(second_start + slot(second.length)));
+        let second = self.frame_at(device, second_start);
+        let third =
+            second.and_then(|second| self.frame_at(device, second_start + slot(second.length)));
         let chain = [Some(trailer.time), second.map(|t| t.time), third.map(|t| t.time)];
         let rises = matches!(chain, [Some(a), Some(b), Some(c)] if a < b && b < c);
         let before = *self.stale.get_or_insert(chain);
-        let set_back = rises && before != chain;
+        let is_new = || before != chain || !self.leads_to_last(device, second_start);
+        let set_back = rises && is_new();
         if set_back {
             self.relics = locate(device).into_iter().collect();
         }
         set_back
+    }
+
+    /// Whether frame after frame from `start` on leads around the ring to the last one.
+    fn leads_to_last(&self, device: &Device, start: u64) -> bool {
+        let Some(last) = self.last.filter(|_| !self.is_lapped(device)) else { return false };
+        let mut start = start;
+        while start < self.next + device.ring().bytes() {
+            if device.ring().offset(start) == device.ring().offset(last.start) {
+                return true;
+            }
+            let Some(trailer) = self.frame_at(device, start) else { return false };
+            start += slot(trailer.length);
+        }
+        false
+    }
+
+    /// The trailer of whatever frame starts there.
+    fn frame_at(&self, device: &Device, start: u64) -> Option<Trailer> {
+        match self.stamped {
+            Some(false) => by_trailer(device, start, None),
+            _ => by_header(device, start),
+        }
     }
 
     fn found(&mut self, device: &Device, trailer: Trailer) -> Step {
@@ -185,15 +206,21 @@ impl Watched {
         let there: HashSet<&Located> = frames.iter().collect();
         self.relics.retain(|relic| there.contains(relic));
         let is_newer = |frame: &&Located| Some(frame.trailer.time) > newest;
-        let newer: Vec<&Located> =
-            frames.iter().filter(is_newer).filter(|frame| !self.relics.contains(*frame)).collect();
+        let unread: Vec<&Located> =
+            frames.iter().filter(|frame| !self.relics.contains(*frame)).collect();
+        let mut newer: Vec<&Located> = unread.iter().copied().filter(is_newer).collect();
+        let is_dark = newer.is_empty() && is_lapped;
+        if is_dark {
+            // The writer has been round, but nothing is newer: the clock was set back meanwhile.
+            newer = unread;
+        }
         // After a lap not the very oldest: the writer is about to come to it. The more often it was
         // there first, the newer.
         let index = if is_lapped { newer.len() * (1 + self.searches) / 4 } else { 0 };
         let Some(&goal) = newer.get(index).or(newer.last()) else { return Step::Idle };
         let after = goal.trailer.time;
         let missed = newest.map_or(0, |newest| self.estimate(newest, after))
-            + u64::from(missed_goal.is_some());
+            + u64::from(missed_goal.is_some() || is_dark);
         let lap = device.ring().bytes();
         self.next = self.next / lap * lap + goal.start;
         if before.is_some_and(|(start, _)| self.next <= start) {

@@ -15,6 +15,7 @@ mod session;
 mod status;
 
 use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -137,5 +138,13 @@ fn log_to_stderr(verbose: u8) {
         1 => log::LevelFilter::Info,
         _ => log::LevelFilter::Debug,
     };
-    env_logger::Builder::new().filter_level(level).format_target(false).init();
+    // On a terminal a status line may stand where the message goes.
+    let begin = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .format(move |out, record| {
+            let level = record.level().as_str().to_lowercase();
+            writeln!(out, "{begin}circbuf: {level}: {}", record.args())
+        })
+        .init();
 }
