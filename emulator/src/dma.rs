@@ -10,6 +10,8 @@ use circbuf_abi::registers as reg;
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
 use memmap2::MmapRaw;
 
+use crate::ring_file::Identity;
+
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// The ring, addressed by cursors.
@@ -84,6 +86,7 @@ impl RingMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Statics {
     pub(crate) ring_bytes: u64,
+    pub(crate) ring_identity: Identity,
     pub(crate) max_slot_bytes: u64,
     pub(crate) geometry: crate::model::Geometry,
     pub(crate) frame_period_ns: u64,
@@ -110,6 +113,8 @@ impl RegisterPage {
         let flags = if statics.stamped { reg::FLAG_STAMPED } else { 0 };
         self.store_u32(reg::VERSION, reg::VERSION_VALUE);
         self.store_u64(reg::RING_BYTES, statics.ring_bytes);
+        self.store_u64(reg::RING_DEVICE, statics.ring_identity.device);
+        self.store_u64(reg::RING_INODE, statics.ring_identity.inode);
         self.store_u64(reg::MAX_SLOT_BYTES, statics.max_slot_bytes);
         self.store_u32(reg::WIDTH, statics.geometry.width.into());
         self.store_u32(reg::HEIGHT, statics.geometry.height.into());

@@ -112,6 +112,7 @@ impl Fpga {
         let (ring, registers) = (RingMemory::new(ring), RegisterPage::new(registers));
         registers.describe(&Statics {
             ring_bytes: ring.bytes(),
+            ring_identity: file.identity()?,
             max_slot_bytes,
             geometry: setup.geometry,
             frame_period_ns: setup.frame_period_ns,

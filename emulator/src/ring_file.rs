@@ -1,7 +1,7 @@
 //! The memory that a camera and a driver share: a ring file with its register page beside it, or
 //! two memfds.
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -56,6 +56,21 @@ pub struct RingFile {
     registers: File,
     ring_bytes: u64,
     name: Option<Name>,
+}
+
+/// What makes a file the same one, whatever name it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// `st_dev`.
+    pub(crate) device: u64,
+    /// `st_ino`.
+    pub(crate) inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 /// The names of a ring file. Dropping them removes what was not published.
@@ -130,6 +145,12 @@ impl RingFile {
         self.name.as_ref().map(|name| name.path.as_path())
     }
 
+    /// Which file the ring is.
+    pub(crate) fn identity(&self) -> Result<Identity, RingFileError> {
+        let path = self.path().unwrap_or(Path::new("memfd:circbuf"));
+        self.ring.metadata().map(|ring| Identity::of(&ring)).map_err(io_error(path, "look at it"))
+    }
+
     /// Maps the ring and the register page for the FPGA.
     pub(crate) fn map(&self) -> Result<(MmapRaw, MmapRaw), RingFileError> {
         let path = self.path().unwrap_or(Path::new("memfd:circbuf"));
@@ -138,6 +159,8 @@ impl RingFile {
     }
 
     /// Gives the ring its name: the register page first, so that it is there when the ring is.
+    /// In between it stands beside the ring that is replaced, and tells by its identity that it
+    /// does not belong there.
     pub(crate) fn publish(&mut self) -> Result<(), RingFileError> {
         let Some(name) = &mut self.name else { return Ok(()) };
         let rename =
@@ -210,9 +233,9 @@ fn claim(path: &Path) -> Result<Option<Flock<File>>, RingFileError> {
         let file = File::open(path).map_err(io_error(path, "open it"))?;
         let locked = lock(file, path)?;
         // Between opening and locking, another camera may have replaced the file.
-        let present = fs::symlink_metadata(path).map(|now| (now.dev(), now.ino())).ok();
+        let present = fs::symlink_metadata(path).map(|now| Identity::of(&now)).ok();
         let ours = locked.metadata().map_err(io_error(path, "look at it"))?;
-        if present == Some((ours.dev(), ours.ino())) {
+        if present == Some(Identity::of(&ours)) {
             return Ok(Some(locked));
         }
     }

@@ -48,6 +48,13 @@ pub const COLOR_MODE: usize = 0x02C;
 pub const FRAME_PERIOD_NS: usize = 0x030;
 /// u32: bits `FLAG_*`.
 pub const FLAGS: usize = 0x038;
+/// u64: `st_dev` of the ring file, as `fstat` tells it; 0 if the ring is no file.
+///
+/// A ring file and its page get their names one after the other, so that whoever opens both in
+/// between finds the page of one ring beside another. This and [`RING_INODE`] tell them apart.
+pub const RING_DEVICE: usize = 0x040;
+/// u64: `st_ino` of the ring file, as `fstat` tells it; 0 if the ring is no file.
+pub const RING_INODE: usize = 0x048;
 
 /// u64: number of resets.
 pub const EPOCH: usize = 0x100;
@@ -75,5 +82,7 @@ pub const FLAG_STAMPED: u32 = 1;
 
 const _: () = {
     assert!(EPOCH.is_multiple_of(64) && RESERVED.is_multiple_of(64) && WRITTEN.is_multiple_of(64));
-    assert!(FLAGS + 4 <= EPOCH && WRITTEN + 8 <= PAGE_BYTES);
+    assert!(FLAGS + 4 <= RING_DEVICE && RING_INODE + 8 <= EPOCH);
+    assert!(RING_DEVICE.is_multiple_of(8) && RING_INODE.is_multiple_of(8));
+    assert!(WRITTEN + 8 <= PAGE_BYTES);
 };

@@ -17,6 +17,16 @@ fn open(file: RingFile) -> Fpga {
     Fpga::new(file, setup).unwrap()
 }
 
+/// The ring that a register page belongs to, by what stands in it.
+fn described(page: &[u8]) -> Identity {
+    let field = |at: usize| u64::from_le_bytes(page[at..][..8].try_into().unwrap());
+    Identity { device: field(0x040), inode: field(0x048) }
+}
+
+fn identity(path: &Path) -> Identity {
+    Identity::of(&fs::metadata(path).unwrap())
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -130,4 +140,25 @@ fn the_size_of_a_memfd_is_sealed() {
         assert!(fd.set_len(0).is_err());
         assert!(fd.set_len(1 << 20).is_err());
     }
+}
+
+/// Who opens between the two names finds the page of the new ring beside the old one.
+#[test]
+fn a_register_page_tells_which_ring_it_belongs_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring");
+    let page = || described(&fs::read(registers_path(&path)).unwrap());
+    drop(open(RingFile::create(&path, 8192).unwrap()));
+    let old = identity(&path);
+    assert_eq!(page(), old);
+    drop(open(RingFile::create(&path, 8192).unwrap()));
+    assert_eq!(page(), identity(&path));
+    assert_ne!(page(), old);
+
+    let fpga = open(RingFile::memfd(8192).unwrap());
+    let duplicate = |fd: BorrowedFd<'_>| File::from(fd.try_clone_to_owned().unwrap());
+    let mut page = [0; PAGE_BYTES];
+    duplicate(fpga.file().registers_fd()).read_exact(&mut page).unwrap();
+    let ring = duplicate(fpga.file().ring_fd()).metadata().unwrap();
+    assert_eq!(described(&page), Identity::of(&ring));
 }
