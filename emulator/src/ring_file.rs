@@ -7,12 +7,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use circbuf_abi::registers::{FILE_SUFFIX, MAGIC_VALUE, PAGE_BYTES};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// How often a lock is found taken before it is believed to be a camera's.
+const LOCK_ATTEMPTS: u32 = 10;
+
+/// The wait behind an attempt.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A ring that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -301,15 +308,26 @@ fn sealed_memfd(name: &str, bytes: u64) -> Result<File, RingFileError> {
     Ok(file)
 }
 
-/// Locks `file`, which is or will be the ring `path`.
+/// Locks `file`, which is or will be the ring `path`. A driver that wants to know whether the
+/// camera lives holds the lock for microseconds: only what stays locked is a camera's.
 fn lock(file: File, path: &Path) -> Result<Flock<File>, RingFileError> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == Errno::EWOULDBLOCK {
-            RingFileError::InUse { path: path.to_owned() }
-        } else {
-            io_error(path, "lock it")(errno.into())
-        }
-    })
+    lock_patiently(file, path, || std::thread::sleep(LOCK_PAUSE))
+}
+
+fn lock_patiently(
+    mut file: File,
+    path: &Path,
+    mut pause: impl FnMut(),
+) -> Result<Flock<File>, RingFileError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(io_error(path, "lock it")(errno.into())),
+        };
+        pause();
+    }
+    Err(RingFileError::InUse { path: path.to_owned() })
 }
 
 fn io_error(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> RingFileError {

@@ -162,3 +162,24 @@ fn a_register_page_tells_which_ring_it_belongs_to() {
     let ring = duplicate(fpga.file().ring_fd()).metadata().unwrap();
     assert_eq!(described(&page), Identity::of(&ring));
 }
+
+#[test]
+fn a_driver_that_tries_the_lock_is_no_camera() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring");
+    File::create(&path).unwrap();
+    let probe = || Flock::lock(File::open(&path).unwrap(), FlockArg::LockSharedNonblock).unwrap();
+    let attempt = |probing: u32| {
+        let (mut held, mut pauses) = (Some(probe()), 0);
+        let locked = lock_patiently(File::open(&path).unwrap(), &path, || {
+            pauses += 1;
+            if pauses == probing {
+                held = None;
+            }
+        });
+        (locked.is_ok(), pauses)
+    };
+    assert_eq!(attempt(1), (true, 1));
+    assert_eq!(attempt(9), (true, 9));
+    assert_eq!(attempt(11), (false, 10));
+}
