@@ -12,7 +12,9 @@ use std::time::Duration;
 use circbuf_abi::registers::{FILE_SUFFIX, MAGIC_VALUE, PAGE_BYTES};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, Flock, FlockArg, SealFlag, fcntl, posix_fallocate};
+use nix::fcntl::{
+    AT_FDCWD, FcntlArg, Flock, FlockArg, RenameFlags, SealFlag, fcntl, posix_fallocate, renameat2,
+};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// How often a lock is found taken before it is believed to be a camera's.
@@ -57,10 +59,14 @@ pub enum RingFileError {
 /// the ring file is held as long as this object lives, so that a free lock tells a driver that the
 /// camera is gone. The file stays when the camera ends, and is replaced by the next one of that
 /// name; a driver that has the old one mapped keeps it.
+///
+/// Nobody else may truncate the file: as with every mapping, a store into memory that is gone
+/// kills the process with SIGBUS. Only the size of a memfd can be sealed against that.
 #[derive(Debug)]
 pub struct RingFile {
     ring: Flock<File>,
-    registers: File,
+    /// Locked too, for it gets its name before the ring does.
+    registers: Flock<File>,
     ring_bytes: u64,
     name: Option<Name>,
 }
@@ -86,9 +92,19 @@ struct Name {
     path: PathBuf,
     temporary: PathBuf,
     published: bool,
-    /// Lock on the ring of that name that is being replaced: of two cameras that want one name,
-    /// the second one finds it taken.
-    _replaced: Option<Flock<File>>,
+    claim: Claim,
+}
+
+/// What had the name of a ring before. The lock on it is kept: of two cameras that want one name,
+/// the second one finds it taken.
+#[derive(Debug)]
+enum Claim {
+    /// Nothing, so that nothing may be replaced: there is no lock that tells who came first.
+    Nothing,
+    /// A register page whose ring is gone.
+    Registers { _lock: Flock<File> },
+    /// A ring, and its register page with it.
+    Ring { _lock: Flock<File> },
 }
 
 impl RingFile {
@@ -101,17 +117,14 @@ impl RingFile {
     /// A live camera has this ring, a file that is no ring has the name, or the file system
     /// refuses (no space, no permission, no such folder).
     pub fn create(path: &Path, ring_bytes: u64) -> Result<Self, RingFileError> {
-        let replaced = claim(path)?;
+        let claim = claim(path)?;
         let temporary = temporary_name(path);
-        let name = Name {
-            path: path.to_owned(),
-            temporary: temporary.clone(),
-            published: false,
-            _replaced: replaced,
-        };
+        let name =
+            Name { path: path.to_owned(), temporary: temporary.clone(), published: false, claim };
         let ring = lock(make(&temporary, path, ring_bytes)?, path)?;
         let registers =
             make(&registers_path(&temporary), &registers_path(path), PAGE_BYTES as u64)?;
+        let registers = lock(registers, path)?;
         Ok(Self { ring, registers, ring_bytes, name: Some(name) })
     }
 
@@ -123,6 +136,7 @@ impl RingFile {
     pub fn memfd(ring_bytes: u64) -> Result<Self, RingFileError> {
         let ring = lock(sealed_memfd("circbuf", ring_bytes)?, Path::new("memfd:circbuf"))?;
         let registers = sealed_memfd("circbuf.regs", PAGE_BYTES as u64)?;
+        let registers = lock(registers, Path::new("memfd:circbuf.regs"))?;
         Ok(Self { ring, registers, ring_bytes, name: None })
     }
 
@@ -165,17 +179,47 @@ impl RingFile {
         Ok((map(&self.ring)?, map(&self.registers)?))
     }
 
-    /// Gives the ring its name: the register page first, so that it is there when the ring is.
-    /// In between it stands beside the ring that is replaced, and tells by its identity that it
-    /// does not belong there.
+    /// Gives the ring its name.
     pub(crate) fn publish(&mut self) -> Result<(), RingFileError> {
-        let Some(name) = &mut self.name else { return Ok(()) };
-        let rename =
-            |from: &Path, to: &Path| fs::rename(from, to).map_err(io_error(to, "give it its name"));
-        rename(&registers_path(&name.temporary), &registers_path(&name.path))?;
-        rename(&name.temporary, &name.path)?;
-        name.published = true;
+        self.name.as_mut().map_or(Ok(()), Name::publish)
+    }
+}
+
+impl Name {
+    /// Names the register page first, so that it is there when the ring is. In between it stands
+    /// beside the ring that is replaced, and tells by its identity that it does not belong there.
+    fn publish(&mut self) -> Result<(), RingFileError> {
+        let registers = registers_path(&self.path);
+        let replace = !matches!(self.claim, Claim::Nothing);
+        self.rename(&registers_path(&self.temporary), &registers, replace)?;
+        let replace = matches!(self.claim, Claim::Ring { .. });
+        self.rename(&self.temporary, &self.path, replace).inspect_err(|_| {
+            // Beside somebody else's file it would make a ring of that.
+            remove(&registers);
+        })?;
+        self.published = true;
         Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> Result<(), RingFileError> {
+        let renamed = if replace { fs::rename(from, to) } else { rename_to_free(from, to) };
+        renamed.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => RingFileError::InUse { path: self.path.clone() },
+            _ => io_error(to, "give it its name")(error),
+        })
+    }
+}
+
+/// Renames a file, unless there is one of the new name.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Ok(()) => Ok(()),
+        // Not every file system can do both at once; then at least one after the other.
+        Err(Errno::EINVAL | Errno::ENOSYS) if fs::symlink_metadata(to).is_ok() => {
+            Err(io::ErrorKind::AlreadyExists.into())
+        }
+        Err(Errno::EINVAL | Errno::ENOSYS) => fs::rename(from, to),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -184,14 +228,17 @@ impl Drop for Name {
         if self.published {
             return;
         }
-        for path in [registers_path(&self.temporary), self.temporary.clone()] {
-            match fs::remove_file(&path) {
-                Ok(()) => {}
-                // It was never made if nothing can be made there; why is told by whoever tried.
-                Err(error) if error.kind() == io::ErrorKind::NotFound || !path.exists() => {}
-                Err(error) => log::warn!("{}: cannot remove it: {error}", path.display()),
-            }
-        }
+        remove(&registers_path(&self.temporary));
+        remove(&self.temporary);
+    }
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        // It was never made if nothing can be made there; why is told by whoever tried.
+        Err(error) if error.kind() == io::ErrorKind::NotFound || !path.exists() => {}
+        Err(error) => log::warn!("{}: cannot remove it: {error}", path.display()),
     }
 }
 
@@ -215,37 +262,50 @@ fn temporary_name(path: &Path) -> PathBuf {
 }
 
 /// Makes sure that what has this name now, if anything, is a ring that nobody writes, and locks it.
-fn claim(path: &Path) -> Result<Option<Flock<File>>, RingFileError> {
-    let not_a_ring = |what| RingFileError::NotARing { path: path.to_owned(), what };
+fn claim(path: &Path) -> Result<Claim, RingFileError> {
     loop {
-        let found = match fs::symlink_metadata(path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return match registers_kind(path)? {
-                    Kind::Other => Err(RingFileError::NotARing {
-                        path: registers_path(path),
-                        what: "this is no register page",
-                    }),
-                    Kind::Absent | Kind::Registers => Ok(None),
-                };
-            }
+        let claimed = match fs::symlink_metadata(path) {
+            Ok(found) => claim_ring(path, &found)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => claim_registers(path)?,
             Err(error) => return Err(io_error(path, "look at it")(error)),
         };
-        if !found.is_file() {
-            return Err(not_a_ring("this is no regular file"));
-        }
-        if found.len() > 0 && registers_kind(path)? != Kind::Registers {
-            return Err(not_a_ring("this is no ring (there is no register page beside it)"));
-        }
-        let file = File::open(path).map_err(io_error(path, "open it"))?;
-        let locked = lock(file, path)?;
-        // Between opening and locking, another camera may have replaced the file.
-        let present = fs::symlink_metadata(path).map(|now| Identity::of(&now)).ok();
-        let ours = locked.metadata().map_err(io_error(path, "look at it"))?;
-        if present == Some(Identity::of(&ours)) {
-            return Ok(Some(locked));
+        if let Some(claim) = claimed {
+            return Ok(claim);
         }
     }
+}
+
+/// Locks what was `found` at the name of the ring, unless it is another one by now.
+fn claim_ring(path: &Path, found: &Metadata) -> Result<Option<Claim>, RingFileError> {
+    let not_a_ring = |what| RingFileError::NotARing { path: path.to_owned(), what };
+    if !found.is_file() {
+        return Err(not_a_ring("this is no regular file"));
+    }
+    if found.len() > 0 && registers_kind(path)? != Kind::Registers {
+        return Err(not_a_ring("this is no ring (there is no register page beside it)"));
+    }
+    Ok(lock_named(path, path)?.map(|lock| Claim::Ring { _lock: lock }))
+}
+
+/// Locks the register page that has no ring, unless it is another one by now.
+fn claim_registers(ring: &Path) -> Result<Option<Claim>, RingFileError> {
+    let path = registers_path(ring);
+    match registers_kind(ring)? {
+        Kind::Other => Err(RingFileError::NotARing { path, what: "this is no register page" }),
+        Kind::Absent => Ok(Some(Claim::Nothing)),
+        Kind::Registers => {
+            Ok(lock_named(&path, ring)?.map(|lock| Claim::Registers { _lock: lock }))
+        }
+    }
+}
+
+/// Locks the file `path` of the ring `ring`; `None` if another file had got the name in between.
+fn lock_named(path: &Path, ring: &Path) -> Result<Option<Flock<File>>, RingFileError> {
+    let file = File::open(path).map_err(io_error(path, "open it"))?;
+    let locked = lock(file, ring)?;
+    let present = fs::symlink_metadata(path).map(|now| Identity::of(&now)).ok();
+    let ours = locked.metadata().map_err(io_error(path, "look at it"))?;
+    Ok((present == Some(Identity::of(&ours))).then_some(locked))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

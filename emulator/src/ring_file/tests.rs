@@ -2,10 +2,14 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::fpga::{Fpga, Setup};
+use crate::fpga::{Fpga, Setup, SetupError};
 use crate::model::{Gap, Geometry};
 
 fn open(file: RingFile) -> Fpga {
+    try_open(file).unwrap()
+}
+
+fn try_open(file: RingFile) -> Result<Fpga, SetupError> {
     let geometry = Geometry::default();
     let setup = Setup {
         gap: Gap::Zero,
@@ -14,7 +18,7 @@ fn open(file: RingFile) -> Fpga {
         geometry,
         frame_period_ns: 0,
     };
-    Fpga::new(file, setup).unwrap()
+    Fpga::new(file, setup)
 }
 
 /// The ring that a register page belongs to, by what stands in it.
@@ -182,4 +186,43 @@ fn a_driver_that_tries_the_lock_is_no_camera() {
     assert_eq!(attempt(1), (true, 1));
     assert_eq!(attempt(9), (true, 9));
     assert_eq!(attempt(11), (false, 10));
+}
+
+#[test]
+fn of_two_cameras_on_a_new_name_the_second_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring");
+    let (first, second) = (RingFile::create(&path, 8192), RingFile::create(&path, 4096));
+    let fpga = open(first.unwrap());
+    let error = try_open(second.unwrap()).unwrap_err();
+    assert!(matches!(error, SetupError::RingFile(RingFileError::InUse { .. })), "{error}");
+    assert_eq!(names(folder.path()), ["ring", "ring.regs"]);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 8192);
+    assert_eq!(described(&fs::read(registers_path(&path)).unwrap()), identity(&path));
+    drop(fpga);
+}
+
+#[test]
+fn a_register_page_without_its_ring_goes_to_one_camera() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring");
+    drop(open(RingFile::create(&path, 8192).unwrap()));
+    fs::remove_file(&path).unwrap();
+    let first = RingFile::create(&path, 8192).unwrap();
+    let error = RingFile::create(&path, 8192).unwrap_err();
+    assert!(matches!(error, RingFileError::InUse { .. }), "{error}");
+    drop(open(first));
+    assert_eq!(described(&fs::read(registers_path(&path)).unwrap()), identity(&path));
+}
+
+#[test]
+fn a_file_that_came_meanwhile_is_not_replaced_and_gets_no_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("thesis.txt");
+    let file = RingFile::create(&path, 8192).unwrap();
+    fs::write(&path, "years of work").unwrap();
+    let error = try_open(file).unwrap_err();
+    assert!(matches!(error, SetupError::RingFile(RingFileError::InUse { .. })), "{error}");
+    assert_eq!(names(folder.path()), ["thesis.txt"]);
+    assert_eq!(fs::read(&path).unwrap(), b"years of work");
 }
