@@ -1,6 +1,6 @@
 //! The ledger: the truth about every frame that was written, to compare with what a driver says.
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -66,9 +66,16 @@ pub enum LedgerError {
 /// Where entries go: nowhere, to a file, into memory, or both of these.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    file: Option<(PathBuf, BufWriter<File>)>,
+    file: Option<LedgerFile>,
     entries: Option<Vec<LedgerEntry>>,
     error: Option<LedgerError>,
+}
+
+#[derive(Debug)]
+struct LedgerFile {
+    path: PathBuf,
+    file: File,
+    line: Vec<u8>,
 }
 
 impl Ledger {
@@ -84,13 +91,15 @@ impl Ledger {
         Self { entries: Some(Vec::new()), ..Self::default() }
     }
 
-    /// Streams the entries to `path`, which is replaced.
+    /// Streams the entries to `path`, which is replaced. Each goes there at once and as a whole
+    /// line, so that a camera that is killed leaves the truth about what it wrote.
     ///
     /// # Errors
     /// The file cannot be made.
     pub fn to_file(path: &Path) -> Result<Self, LedgerError> {
         let file = File::create(path).map_err(io_error(path, "make"))?;
-        Ok(Self { file: Some((path.to_owned(), BufWriter::new(file))), ..Self::default() })
+        let file = LedgerFile { path: path.to_owned(), file, line: Vec::new() };
+        Ok(Self { file: Some(file), ..Self::default() })
     }
 
     /// Whether anybody wants the entries.
@@ -104,33 +113,28 @@ impl Ledger {
         if let Some(entries) = &mut self.entries {
             entries.push(entry);
         }
-        self.write(|file| {
-            serde_json::to_writer(&mut *file, &entry)?;
-            file.write_all(b"\n")
-        });
+        let Some(Err(error)) = self.file.as_mut().map(|file| file.add(&entry)) else { return };
+        log::warn!("{error}; the camera goes on without it");
+        self.error = Some(error);
+        self.file = None;
     }
 
     /// What is in memory, and the first failure to write the file.
-    pub(crate) fn close(mut self) -> (Vec<LedgerEntry>, Option<LedgerError>) {
-        self.write(BufWriter::flush);
+    pub(crate) fn close(self) -> (Vec<LedgerEntry>, Option<LedgerError>) {
         (self.entries.unwrap_or_default(), self.error)
     }
+}
 
-    fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
-        let Some((path, file)) = &mut self.file else { return };
-        if let Err(source) = write(file) {
-            let error = io_error(path, "write")(source);
-            log::warn!("{error}; the camera goes on without it");
-            self.error = Some(error);
-            self.abandon();
-        }
+impl LedgerFile {
+    fn add(&mut self, entry: &LedgerEntry) -> Result<(), LedgerError> {
+        self.write(entry).map_err(io_error(&self.path, "write"))
     }
 
-    fn abandon(&mut self) {
-        if let Some((_, file)) = self.file.take() {
-            // What is buffered has just failed to be written; dropping the writer would try again.
-            drop(file.into_parts());
-        }
+    fn write(&mut self, entry: &LedgerEntry) -> io::Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, entry)?;
+        self.line.push(b'\n');
+        self.file.write_all(&self.line)
     }
 }
 
@@ -216,6 +220,18 @@ mod tests {
         std::fs::write(&path, format!("{LINE}\n{{\"number\":8")).unwrap();
         let error = read(&path).unwrap().nth(1).unwrap().unwrap_err();
         assert!(error.to_string().contains("ledger.jsonl, line 2: no ledger entry"), "{error}");
+    }
+
+    #[test]
+    fn every_entry_is_in_the_file_at_once_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let mut ledger = Ledger::to_file(&path).unwrap();
+        for lines in 1..=100 {
+            ledger.add(ENTRY);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{LINE}\n").repeat(lines));
+        }
+        assert!(ledger.close().1.is_none());
     }
 
     #[test]
