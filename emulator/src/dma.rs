@@ -134,7 +134,9 @@ impl RegisterPage {
 
     /// Announces that bytes below `cursor` are about to be touched.
     pub(crate) fn reserve(&self, cursor: u64) {
-        self.store_u64(reg::RESERVED, cursor);
+        // SYNC POINT: complete before reserved. Pairs with an acquire load of `reserved`: who sees
+        // it and loads `complete` then finds no older one than was published before it.
+        self.field_u64(reg::RESERVED).store(cursor.to_le(), Ordering::Release);
         // SYNC POINT: reserved before bytes. Pairs with the driver's acquire fence between its
         // copy and its load of `reserved` (point 4 of the law of validity).
         fence(Ordering::SeqCst);

@@ -7,8 +7,8 @@
 //! of 32. A cursor never wraps; its place in the ring is the remainder by the ring's size.
 //!
 //! # Ordering
-//! The writer stores [`RESERVED`] (then a full fence) before it touches bytes below it, and
-//! [`WRITTEN`] with release ordering after they are in memory. [`COMPLETE`] and [`FRAMES`] belong
+//! The writer stores [`RESERVED`] with release ordering (then a full fence) before it touches bytes
+//! below it, and [`WRITTEN`] with release ordering after they are in memory. [`COMPLETE`] and [`FRAMES`] belong
 //! together: they change while [`UPDATE`] is odd, after the frame's header is stamped where there
 //! is an interrupt handler. At a reset [`EPOCH`] is stored (then a full fence) before any other
 //! counter or byte changes, and while [`UPDATE`] is odd, so that it is never seen beside the numbers
