@@ -132,21 +132,17 @@ impl Camera {
     }
 
     /// Writes frames until a limit, the end of the source, or `stop`; the last frame is whole.
-    /// The ring then says that the camera has ended.
+    /// The ring then says that the camera has ended, also after an error or a panic.
     ///
     /// # Errors
     /// The source fails, or makes a picture larger than it had promised.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Report, CameraError> {
         let mut clock = self.clock.start();
-        let ended = loop {
-            match self.frame(&mut clock, stop) {
-                Ok(None) => {}
-                Ok(Some(ended_by)) => break Ok(ended_by),
-                Err(error) => break Err(error),
+        loop {
+            if let Some(ended_by) = self.frame(&mut clock, stop)? {
+                return Ok(self.channel.report(ended_by));
             }
-        };
-        self.channel.end();
-        Ok(self.channel.report(ended?))
+        }
     }
 
     /// Runs the camera in a thread of its own.

@@ -34,7 +34,8 @@ pub(crate) struct Exposure {
     pub(crate) time: FrameTime,
 }
 
-/// The way of a picture from the compressor to memory.
+/// The way of a picture from the compressor to memory. Dropping it tells the driver that the camera
+/// has ended.
 #[derive(Debug)]
 pub(crate) struct Channel {
     fpga: Fpga,
@@ -57,12 +58,14 @@ impl Channel {
         }
     }
 
-    pub(crate) fn with_ledger(self, ledger: Ledger) -> Self {
-        Self { ledger, ..self }
+    pub(crate) fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.ledger = ledger;
+        self
     }
 
-    pub(crate) fn with_credit(self, credit: Option<Arc<AtomicU64>>) -> Self {
-        Self { credit, ..self }
+    pub(crate) fn with_credit(mut self, credit: Option<Arc<AtomicU64>>) -> Self {
+        self.credit = credit;
+        self
     }
 
     pub(crate) fn ring(&self) -> &RingFile {
@@ -144,13 +147,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Tells the driver that the camera has ended.
-    pub(crate) fn end(&mut self) {
-        self.fpga.end();
-    }
-
-    pub(crate) fn report(self, ended_by: EndedBy) -> Report {
-        let (ledger, ledger_error) = self.ledger.close();
+    pub(crate) fn report(mut self, ended_by: EndedBy) -> Report {
+        let (ledger, ledger_error) = std::mem::take(&mut self.ledger).close();
         Report {
             frames: self.emitted.frames(),
             payload_bytes: self.emitted.payload_bytes(),
@@ -185,6 +183,13 @@ impl Channel {
             sec: time.sec,
             usec: time.usec,
         })
+    }
+}
+
+impl Drop for Channel {
+    /// However the camera ends, by a panic too: a driver would wait for ever.
+    fn drop(&mut self) {
+        self.fpga.end();
     }
 }
 

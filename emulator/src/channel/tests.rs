@@ -1,4 +1,8 @@
+use std::fs::File;
 use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+
+use circbuf_abi::registers as reg;
 
 use super::*;
 use crate::clock::{Clock, VIRTUAL_START_SEC};
@@ -156,4 +160,26 @@ fn a_stop_leaves_the_frame_whole_however_slow_the_bus() {
     let stop = AtomicBool::new(true);
     channel.emit(&picture(&[1; 16_000]), exposure, &mut clock, &stop).unwrap();
     assert_eq!(channel.frames(), 1);
+}
+
+#[test]
+fn a_camera_that_panics_in_a_frame_says_that_it_has_ended() {
+    let mut channel = channel(65536, Pace::UNPACED);
+    let page = File::from(channel.ring().registers_fd().try_clone_to_owned().unwrap());
+    let state = || {
+        let mut bytes = [0; 4];
+        page.read_exact_at(&mut bytes, reg::STATE as u64).unwrap();
+        u32::from_le_bytes(bytes)
+    };
+    let mut clock = Clock::Virtual.start();
+    emit(&mut channel, &mut clock, &[1; 100]);
+    assert_eq!(state(), reg::STATE_RUNNING);
+    let camera = std::thread::spawn(move || {
+        // The FPGA is in the middle of another frame, which is a bug that it asserts.
+        let time = channel.expose(&clock).time;
+        channel.fpga.begin(&picture(&[1; 100]), time).unwrap();
+        emit(&mut channel, &mut clock, &[1; 100]);
+    });
+    assert!(camera.join().is_err());
+    assert_eq!(state(), reg::STATE_ENDED);
 }
