@@ -141,6 +141,13 @@ impl Registers {
         }
     }
 
+    /// Whether the page is that of the ring file with this `st_dev` and `st_ino`, or of no file at all.
+    #[must_use]
+    pub(crate) fn belongs_to(&self, device: u64, inode: u64) -> bool {
+        let told = (self.u64(reg::RING_DEVICE), self.u64(reg::RING_INODE));
+        told == (0, 0) || told == (device, inode)
+    }
+
     /// Whether an interrupt handler stamps frame headers.
     #[must_use]
     pub fn is_stamped(&self) -> bool {

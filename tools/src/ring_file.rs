@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use circbuf_abi::registers::{
     COMPLETE, EPOCH, FILE_SUFFIX, FRAMES, MAGIC, MAGIC_VALUE, PAGE_BYTES, RESERVED, RING_BYTES,
-    STATE, STATE_ENDED, UPDATE, VERSION, VERSION_VALUE, WRITTEN,
+    RING_DEVICE, RING_INODE, STATE, STATE_ENDED, UPDATE, VERSION, VERSION_VALUE, WRITTEN,
 };
 use circbuf_driver::forensics::{NoRing, RingImage, Writer};
 
@@ -241,6 +241,8 @@ fn fits(page: &[u8; PAGE_BYTES], ring_bytes: u64, path: &Path) -> bool {
 /// Makes the page that of an image, in which nobody writes any more.
 pub(crate) fn mark_ended(page: &mut [u8; PAGE_BYTES]) {
     page[STATE..STATE + 4].copy_from_slice(&STATE_ENDED.to_le_bytes());
+    // The image is another file, and nobody will replace it.
+    page[RING_DEVICE..RING_INODE + 8].fill(0);
 }
 
 pub(crate) fn u64_at(page: &[u8; PAGE_BYTES], field: usize) -> u64 {

@@ -16,8 +16,8 @@ use super::{DeviceError, OpenError};
 pub(super) struct RingFile {
     pub(super) path: PathBuf,
     pub(super) file: File,
-    device: u64,
-    inode: u64,
+    pub(super) device: u64,
+    pub(super) inode: u64,
 }
 
 impl RingFile {

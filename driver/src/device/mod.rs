@@ -197,6 +197,17 @@ impl Device {
         self.registers.as_ref().is_some_and(Registers::has_ended)
     }
 
+    /// Whether the register page was made for another ring file. For a moment that is so while a
+    /// camera puts a new ring in the place of an old one: open the device again. If it stays so, ring
+    /// and page are copies.
+    #[must_use]
+    pub fn has_foreign_page(&self) -> bool {
+        match (&self.file, &self.registers) {
+            (Some(file), Some(registers)) => !registers.belongs_to(file.device, file.inode),
+            _ => false,
+        }
+    }
+
     /// Whether the process that wrote the ring is gone without having said so: nobody holds the
     /// lock that an emulator keeps on its ring file. Always false where there is no such lock.
     #[must_use]

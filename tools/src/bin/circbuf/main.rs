@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use circbuf_tools::dump;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use nix::sys::signal::Signal;
 
 use crate::failure::Failure;
@@ -64,8 +64,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command()
+        .try_get_matches()
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
     log_to_stderr(cli.verbose);
@@ -73,7 +76,9 @@ fn main() -> ExitCode {
     survive_file_size_limit();
     let outcome = match cli.command {
         Command::Demo(args) => demo::demo(&args),
-        Command::Run(args) => run::run(*args),
+        Command::Run(args) => {
+            run::run(*args, matches.subcommand_matches("run").expect("that is the command"))
+        }
         Command::Emulate(args) => emulate::emulate(*args),
         Command::Dump(args) => return dump(&args),
         Command::Archive(command) => archive::archive(&command),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use circbuf_emulator::ledger::Ledger;
 use circbuf_tools::stdout;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 
 use crate::camera::CameraPlan;
 use crate::config::Config;
@@ -25,10 +26,10 @@ Examples:
   ffmpeg ... -f yuv4mpegpipe - | circbuf run --source y4m:-")]
 pub(crate) struct RunArgs {
     /// Pictures, as --source
-    #[arg(value_name = "SOURCE", conflicts_with = "source")]
+    #[arg(value_name = "SOURCE")]
     pictures: Option<String>,
     /// Seconds, as --seconds
-    #[arg(value_name = "SECONDS", conflicts_with = "seconds")]
+    #[arg(value_name = "SECONDS")]
     duration: Option<Seconds>,
     /// TOML file with tables named source, ring, pace, limits, driver, proc, arch
     #[arg(long, env = "CIRCBUF_CONFIG", value_name = "FILE")]
@@ -52,11 +53,16 @@ pub(crate) struct RunArgs {
     pace: PaceArgs,
 }
 
-pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
-    args.source.source = args.source.source.take().or(args.pictures.take());
-    args.limits.seconds = args.limits.seconds.or(args.duration);
-    let archive_option = archive_option(&args.arch);
-    let camera_option = camera_option(&args.source, &args.ring, &args.pace);
+pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure> {
+    for (place, option) in [("pictures", "source"), ("duration", "seconds")] {
+        if is_typed(matches, place) && is_typed(matches, option) {
+            return Err(Failure::usage(format!(
+                "--{option} is given twice, once without its name"
+            )));
+        }
+    }
+    args.source.source = args.pictures.take().or(args.source.source.take());
+    args.limits.seconds = args.duration.or(args.limits.seconds);
     let config = Config::load(args.config.as_ref())?;
     args.driver.fill(config.driver);
     args.proc.fill(config.proc);
@@ -65,7 +71,7 @@ pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
     args.source.fill(config.source);
     args.ring.fill(config.ring);
     args.pace.fill(config.pace);
-    if let (None, Some(option)) = (&args.arch.dir, archive_option) {
+    if let (None, Some(option)) = (&args.arch.dir, typed::<ArchArgs>(matches)) {
         return Err(Failure::usage(format!("{option} has no meaning without --archive DIR")));
     }
     let driver = DriverPlan { driver: args.driver, proc: args.proc, arch: args.arch };
@@ -85,7 +91,10 @@ pub(crate) fn run(mut args: RunArgs) -> Result<(), Failure> {
             run_embedded(&camera, None, ledger, &driver, announce)?
         }
         Some(path) => {
-            if let Some(option) = camera_option {
+            let typed = typed::<SourceArgs>(matches)
+                .or_else(|| typed::<RingArgs>(matches))
+                .or_else(|| typed::<PaceArgs>(matches));
+            if let Some(option) = typed {
                 return Err(Failure::usage(format!(
                     "{option} is about the embedded camera, but --device names another one; leave \
                      one of them out"
@@ -110,44 +119,16 @@ pub(crate) fn open_ledger(camera: &CameraPlan) -> Result<Ledger, Failure> {
     }
 }
 
-/// The first option, of those typed or in the environment, that is about the embedded camera. In a
-/// configuration they may stand for other runs.
-fn camera_option(source: &SourceArgs, ring: &RingArgs, pace: &PaceArgs) -> Option<&'static str> {
-    let set = [
-        ("--source", source.source.is_some()),
-        ("--width", source.width.is_some()),
-        ("--height", source.height.is_some()),
-        ("--quality", source.quality.is_some()),
-        ("--gray", source.gray),
-        ("--jpeg", source.jpeg.is_some()),
-        ("--window", source.window.is_some()),
-        ("--seed", source.seed.is_some()),
-        ("--model", ring.model.is_some()),
-        ("--ring-bytes", ring.ring_bytes.is_some()),
-        ("--gap", ring.gap.is_some()),
-        ("--bare", ring.bare),
-        ("--fps", pace.fps.is_some()),
-        ("--bus-mb-s", pace.bus_mb_s.is_some()),
-        ("--unpaced", pace.unpaced),
-        ("--lossless", pace.lossless),
-        ("--virtual-time", pace.virtual_time),
-        ("--ledger", pace.ledger.is_some()),
-    ];
-    set.into_iter().find_map(|(option, is_set)| is_set.then_some(option))
+/// The first option of the group `A` that was typed. In the environment and in a configuration they
+/// may stand for other runs.
+fn typed<A: Args>(matches: &ArgMatches) -> Option<String> {
+    let group = A::augment_args(clap::Command::new("group"));
+    let mut typed = group.get_arguments().filter(|arg| is_typed(matches, arg.get_id().as_str()));
+    typed.find_map(|arg| arg.get_long()).map(|name| format!("--{name}"))
 }
 
-/// The first option, of those typed or in the environment, that is about the archive.
-fn archive_option(arch: &ArchArgs) -> Option<&'static str> {
-    let set = [
-        ("--arch-policy", arch.policy.is_some()),
-        ("--arch-queue", arch.queue.is_some()),
-        ("--segment-bytes", arch.segment_bytes.is_some()),
-        ("--segment-seconds", arch.segment_seconds.is_some()),
-        ("--no-index", arch.no_index),
-        ("--durability", arch.durability.is_some()),
-        ("--engine", arch.engine.is_some()),
-    ];
-    set.into_iter().find_map(|(option, is_set)| is_set.then_some(option))
+fn is_typed(matches: &ArgMatches, id: &str) -> bool {
+    matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
 fn print_books(outcome: &Outcome, json: bool, stdout_is_taken: bool) -> Result<(), Failure> {

@@ -22,6 +22,9 @@ use crate::status::{StatusLine, interruption, wait};
 /// How long a driver waits for a ring that does not exist yet, if `--timeout` does not tell.
 const APPEARANCE: Duration = Duration::from_secs(5);
 
+/// How long a ring may be seen with the register page of the one that takes its place. Copies stay so.
+const REPLACEMENT: Duration = Duration::from_millis(200);
+
 /// How long a driver of a foreign ring waits for a frame, if `--timeout` does not tell.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -148,11 +151,17 @@ fn open(
     let max_frame_bytes = driver.max_frame_bytes()?;
     let patience = driver.driver.timeout.map_or(APPEARANCE, |timeout| timeout.duration());
     let (end, mut told) = (Instant::now() + patience, false);
+    let mut foreign_since = None;
     let from_oldest = driver.driver.from == Some(FromChoice::Oldest);
     loop {
         let opened = Device::open(path, max_frame_bytes);
+        let is_foreign = opened.as_ref().is_ok_and(Device::has_foreign_page);
+        foreign_since = is_foreign.then(|| foreign_since.unwrap_or_else(Instant::now));
         let waits_for = match &opened {
             Err(error) if error.is_not_found() && may_appear(path) => "there is no such ring yet",
+            Ok(_) if foreign_since.is_some_and(|since| since.elapsed() < REPLACEMENT) => {
+                "its register page is that of another ring"
+            }
             Ok(device) if !from_oldest && (device.has_ended() || device.is_abandoned()) => {
                 "the camera of this ring has ended"
             }
