@@ -1,4 +1,5 @@
-use std::io::Write;
+use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 
 use super::*;
