@@ -73,7 +73,7 @@ pub struct RingFile {
 }
 
 /// What makes a file the same one, whatever name it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Identity {
     /// `st_dev`.
     pub(crate) device: u64,
@@ -143,9 +143,9 @@ impl RingFile {
         self.name.as_ref().map(|name| name.path())
     }
 
-    /// Which file the ring is.
+    /// Which file the ring is; none, if it has no name under which another one could be found.
     pub(crate) fn identity(&self) -> Result<Identity, RingFileError> {
-        let path = self.path().unwrap_or(Path::new("memfd:circbuf"));
+        let Some(path) = self.path() else { return Ok(Identity::default()) };
         self.ring.metadata().map(|ring| Identity::of(&ring)).map_err(io_error(path, "look at it"))
     }
 

@@ -51,6 +51,23 @@ pub(crate) fn ends(line: &str) -> Ended {
     Running::start(circbuf(line)).end()
 }
 
+/// Runs `circbuf` as somebody for whom permissions mean something, although the tests may run as
+/// root. `dir` is opened to everybody, and the program copied there: its own folder may be closed.
+pub(crate) fn ends_unprivileged(dir: &Path, line: &str) -> Ended {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    if !nix::unistd::geteuid().is_root() {
+        return ends(line);
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("a directory of ours");
+    let program = dir.join("circbuf");
+    fs::copy(env!("CARGO_BIN_EXE_circbuf"), &program).expect("room for a copy");
+    let mut command = Command::new(program);
+    command.args(line.split_whitespace()).uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+    Running::start(command).end()
+}
+
 /// Runs `circbuf`, which has to succeed, and reads the object that it prints.
 pub(crate) fn json(line: &str) -> Value {
     ends(line).with_code(0).json()
