@@ -32,7 +32,7 @@ use std::os::unix::fs::FileExt;
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use crate::record::{RecordHeader, RecordKind};
+use crate::record::{LOSS_BODY_BYTES, RecordHeader, RecordKind, frame_body_bytes, record_bytes};
 use crate::ring::Timestamp;
 
 /// Bytes of an entry.
@@ -99,6 +99,15 @@ impl IndexEntry {
             length: header.length,
             body_crc,
         }
+    }
+
+    /// Behind the record, in bytes.
+    pub(super) fn end(&self) -> u64 {
+        let body_bytes = match self.kind {
+            RecordKind::Frame => frame_body_bytes(self.length),
+            RecordKind::Loss => LOSS_BODY_BYTES,
+        };
+        self.offset.saturating_add(record_bytes(body_bytes) as u64)
     }
 
     /// The 64 bytes of the entry.

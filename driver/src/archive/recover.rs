@@ -1,5 +1,6 @@
-//! Mending an archive after a crash: the tail behind the last whole record of each segment is cut
-//! off, and the index is made again. Nothing else is changed, and doing it twice changes nothing.
+//! Mending an archive after a crash: what lies behind both the last whole record of a segment and
+//! the last one that its index names is cut off, and the index is made again. Nothing else is
+//! changed, and doing it twice changes nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write as _};
@@ -13,7 +14,7 @@ use super::index::IndexEntry;
 use super::reader::{ArchiveReader, SegmentPath};
 use super::scan::{Entry, Extent};
 use super::segment::INDEX_SUFFIX;
-use super::verify::Problems;
+use super::verify::{Problems, not_whole};
 use super::walk::{Step, Walk};
 use super::witness::{Named, Witness};
 use crate::record::RecordKind;
@@ -26,8 +27,6 @@ pub struct Cut {
     pub extent: Extent,
     /// Number of the last frame that stays in front of it, if there is one in the segment.
     pub after: Option<u64>,
-    /// Records in it that the index named, by their sequence: they were whole once.
-    pub named: Vec<u64>,
 }
 
 /// What a recovery did, or would do.
@@ -49,9 +48,36 @@ pub struct RecoverReport {
     pub records_torn: u64,
     /// Indexes made again because they were missing or did not agree.
     pub indexes_rebuilt: u64,
-    /// Damage in front of whole records. It stays, and is not indexed.
+    /// Damage in front of whole records, and records that the index names and that are not whole.
+    /// It stays, and so do the entries that name it.
     #[serde(flatten)]
     pub damaged: Problems,
+}
+
+impl RecoverReport {
+    /// Counts a whole record; its number if it is a frame.
+    fn whole(&mut self, entry: &Entry) -> Option<u64> {
+        match entry.header.kind {
+            RecordKind::Frame => {
+                self.frames += 1;
+                Some(entry.header.sequence)
+            }
+            RecordKind::Loss => {
+                self.losses += 1;
+                None
+            }
+        }
+    }
+
+    fn cut(&mut self, cut: Cut, path: &Path) -> Result<(), RecoverError> {
+        if !self.dry_run {
+            cut_off(path, cut.extent.offset).map_err(RecoverError::at("cut", path))?;
+        }
+        self.bytes_cut += cut.extent.bytes;
+        self.records_torn += cut.extent.records;
+        self.cuts.push(cut);
+        Ok(())
+    }
 }
 
 /// Mends the archive in `dir`; with `dry_run`, only tells what would be done. `progress` is told
@@ -89,8 +115,8 @@ fn recover_segment(
     progress: &mut impl FnMut(u64),
 ) -> Result<(), RecoverError> {
     let index_path = segment.path.with_extension(INDEX_SUFFIX);
-    let mut walk = Walk::open(segment.number, &segment.path)?;
     let mut witness = Witness::open(&index_path)?;
+    let mut walk = Walk::open(segment.number, &segment.path, witness.named_end())?;
     let mut index = Rebuilt::begin(&index_path, report.dry_run)?;
     let (mut after, mut cut) = (None, None);
     if let Err(error) = walk.scan().header() {
@@ -99,55 +125,57 @@ fn recover_segment(
     while let Some(step) = walk.next()? {
         match step {
             Step::Whole(entry) => {
-                index.add(&entry)?;
-                match entry.header.kind {
-                    RecordKind::Frame => {
-                        report.frames += 1;
-                        after = Some(entry.header.sequence);
-                    }
-                    RecordKind::Loss => report.losses += 1,
-                }
+                forget_below(&mut witness, &entry, &index_path)?;
+                index.add(&entry.indexed())?;
+                after = report.whole(&entry).or(after);
             }
-            // What was reserved and never written is no damage.
-            Step::Damaged(extent) if extent.zeros => {}
             Step::Damaged(extent) => {
-                report.damaged.add(extent.segment, extent.offset, extent.what);
+                // What was reserved and never written is no damage.
+                if !extent.zeros {
+                    report.damaged.add(extent.segment, extent.offset, &*extent.what);
+                }
+                keep_named(&mut witness, segment.number, extent.end(), &mut index, report)?;
             }
-            Step::Tail(extent) => cut = Some(tail(extent, after, &mut witness, &index_path)?),
+            Step::Tail(extent) => cut = Some(Cut { extent, after }),
         }
         progress(walk.scan().position());
     }
-    // First the index, which names only what stays, then the cut: right whenever it is interrupted.
+    keep_named(&mut witness, segment.number, u64::MAX, &mut index, report)?;
+    // First the index, which names nothing that is cut, then the cut: right whenever it is
+    // interrupted.
     report.indexes_rebuilt += u64::from(index.finish(held)?);
-    if let Some(cut) = cut {
-        if !report.dry_run {
-            cut_off(&segment.path, cut.extent.offset)
-                .map_err(RecoverError::at("cut", &segment.path))?;
-        }
-        report.bytes_cut += cut.extent.bytes;
-        report.records_torn += cut.extent.records;
-        report.cuts.push(cut);
-    }
+    cut.map_or(Ok(()), |cut| report.cut(cut, &segment.path))
+}
+
+/// Takes off what the index says up to the end of a whole record, which speaks for itself.
+fn forget_below(
+    witness: &mut Witness,
+    entry: &Entry,
+    index_path: &Path,
+) -> Result<(), RecoverError> {
+    let mut take = || witness.take_below(entry.end());
+    while take().map_err(RecoverError::at("read", index_path))?.is_some() {}
     Ok(())
 }
 
-/// Describes the tail, with what the index knew of it.
-fn tail(
-    extent: Extent,
-    after: Option<u64>,
+/// Keeps in the index what it names up to `end` where no whole record stands: it is the witness
+/// that one did.
+fn keep_named(
     witness: &mut Witness,
-    index_path: &Path,
-) -> Result<Cut, RecoverError> {
-    let mut named = Vec::new();
-    while let Some(entry) =
-        witness.take_below(u64::MAX).map_err(RecoverError::at("read", index_path))?
+    segment: u32,
+    end: u64,
+    index: &mut Rebuilt,
+    report: &mut RecoverReport,
+) -> Result<(), RecoverError> {
+    while let Some(named) =
+        witness.take_below(end).map_err(RecoverError::at("read", &index.path))?
     {
-        match entry {
-            Named::Record(entry) if entry.offset >= extent.offset => named.push(entry.sequence),
-            _ => {}
+        if let Named::Record(entry) = named {
+            index.add(&entry)?;
+            report.damaged.add(segment, entry.offset, not_whole(entry.sequence));
         }
     }
-    Ok(Cut { extent, after, named })
+    Ok(())
 }
 
 fn cut_off(path: &Path, bytes: u64) -> io::Result<()> {
@@ -176,8 +204,7 @@ impl Rebuilt {
         Ok(Rebuilt { path: path.to_owned(), new_path, new, bytes: 0, crc: 0 })
     }
 
-    fn add(&mut self, entry: &Entry) -> Result<(), RecoverError> {
-        let entry = IndexEntry::of(&entry.header, entry.offset, entry.time(), entry.body_crc);
+    fn add(&mut self, entry: &IndexEntry) -> Result<(), RecoverError> {
         let bytes = entry.encode();
         self.bytes += bytes.len() as u64;
         self.crc = crc32c::crc32c_append(self.crc, &bytes);

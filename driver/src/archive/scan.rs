@@ -11,6 +11,7 @@ use circbuf_abi::ring::CHUNK_BYTES;
 use serde::Serialize;
 
 use super::error::ReadError;
+use super::index::IndexEntry;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentError, SegmentHeader};
 use crate::loss::Loss;
 use crate::record::{
@@ -57,6 +58,11 @@ impl Entry {
             Content::Frame { time, .. } => time,
             Content::Loss(loss) => loss.first.unwrap_or_default(),
         }
+    }
+
+    /// What an index has to say of it.
+    pub(super) fn indexed(&self) -> IndexEntry {
+        IndexEntry::of(&self.header, self.offset, self.time(), self.body_crc)
     }
 
     /// Behind the record, in bytes.
@@ -123,6 +129,8 @@ pub(super) struct SegmentScan {
     header: Result<SegmentHeader, SegmentError>,
     /// Session of the records; the first one's where the segment's header does not tell.
     session: Option<u64>,
+    /// Behind the last record that the index names: no damage reaches across.
+    named_end: u64,
 }
 
 /// The first bytes of a record's place.
@@ -148,7 +156,14 @@ impl SegmentScan {
             position: SEGMENT_HEADER_BYTES as u64,
             session: header.as_ref().ok().map(|header| header.session.session),
             header,
+            named_end: 0,
         })
+    }
+
+    /// Keeps damage in front of this place apart from damage behind it.
+    pub(super) fn split_at(mut self, named_end: u64) -> SegmentScan {
+        self.named_end = named_end;
+        self
     }
 
     pub(super) fn header(&self) -> &Result<SegmentHeader, SegmentError> {
@@ -261,7 +276,7 @@ impl SegmentScan {
         };
         while offset < self.bytes {
             let block = Block::read(&self.file, offset, self.bytes)?;
-            if self.parse(&block).is_ok() {
+            if offset == self.named_end || self.parse(&block).is_ok() {
                 return Ok(Found::Damaged(extent(offset, zeros)));
             }
             zeros &= block.is_zero();

@@ -5,7 +5,6 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::error::ReadError;
-use super::index::IndexEntry;
 use super::reader::{ArchiveReader, SegmentPath, indexes};
 use super::scan::{Content, Entry, Extent};
 use super::segment::INDEX_SUFFIX;
@@ -137,9 +136,9 @@ impl Verifier {
         session: u64,
         progress: &mut impl FnMut(u64),
     ) -> Result<(), ReadError> {
-        let mut walk = Walk::open(segment.number, &segment.path)?;
         let index_path = segment.path.with_extension(INDEX_SUFFIX);
         let mut witness = Witness::open(&index_path)?;
+        let mut walk = Walk::open(segment.number, &segment.path, witness.named_end())?;
         let io = |error| ReadError::at("read", &index_path)(error);
         self.check_header(segment.number, &walk, session);
         while let Some(step) = walk.next()? {
@@ -226,7 +225,7 @@ impl Verifier {
 
     /// The index may name a whole record, and if it does, has to tell the same.
     fn check_index(&mut self, entry: &Entry, witness: &mut Witness) -> std::io::Result<()> {
-        let expected = IndexEntry::of(&entry.header, entry.offset, entry.time(), entry.body_crc);
+        let expected = entry.indexed();
         let mut is_named = false;
         while let Some(named) = witness.take_below(entry.end())? {
             match named {
@@ -254,14 +253,16 @@ impl Verifier {
 
     fn misnamed(&mut self, segment: u32, named: &Named) {
         let (offset, what) = match named {
-            Named::Record(entry) => {
-                let sequence = entry.sequence;
-                (entry.offset, format!("the index names sequence {sequence}, which is not whole"))
-            }
+            Named::Record(entry) => (entry.offset, not_whole(entry.sequence)),
             Named::Unreadable { number, error } => (0, format!("entry {number}: {error}")),
         };
         self.report.problems.add(segment, offset, what);
     }
+}
+
+/// What to say where the index names a record that does not stand there whole.
+pub(super) fn not_whole(sequence: u64) -> String {
+    format!("the index names sequence {sequence}, which is not whole")
 }
 
 fn nothing(segment: u32) -> Extent {

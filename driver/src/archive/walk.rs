@@ -1,5 +1,5 @@
 //! A walk through a segment that reads everything, and tells damage in the middle from the tail
-//! behind the last whole record.
+//! behind the last whole record and the last one that the index named.
 
 use std::path::Path;
 
@@ -11,9 +11,10 @@ use super::scan::{Entry, Extent, Found, SegmentScan};
 pub(super) enum Step {
     /// A record whose header and body fit their checksums; its bytes are in [`Walk::record`].
     Whole(Entry),
-    /// Bytes without a whole record, though one stands behind them.
+    /// Bytes without a whole record, though one stands behind them, or stood in them or behind
+    /// them by the index.
     Damaged(Extent),
-    /// Everything behind the last whole record.
+    /// Everything behind the last whole record and the last named one.
     Tail(Extent),
 }
 
@@ -26,12 +27,15 @@ pub(super) struct Walk {
     bad: Option<Extent>,
     /// A whole record that waits for the damage in front of it to be told.
     held: Option<Entry>,
+    /// Behind the last record that the index names.
+    named_end: u64,
 }
 
 impl Walk {
-    pub(super) fn open(number: u32, path: &Path) -> Result<Walk, ReadError> {
-        let scan = SegmentScan::open(number, path)?;
-        Ok(Walk { scan, record: Vec::new(), bad: None, held: None })
+    /// A walk through a segment whose index names records up to `named_end`.
+    pub(super) fn open(number: u32, path: &Path, named_end: u64) -> Result<Walk, ReadError> {
+        let scan = SegmentScan::open(number, path)?.split_at(named_end);
+        Ok(Walk { scan, record: Vec::new(), bad: None, held: None, named_end })
     }
 
     pub(super) fn scan(&self) -> &SegmentScan {
@@ -56,12 +60,31 @@ impl Walk {
                     Err(error) => return Err(error),
                 },
             };
-            match &mut self.bad {
-                Some(before) => before.join(&bad),
-                None => self.bad = Some(bad),
+            if let Some(named) = self.take_bad(bad) {
+                return Ok(Some(Step::Damaged(named)));
             }
         }
-        Ok(self.bad.take().map(Step::Tail))
+        Ok(self.bad.take().map(|bad| match bad.offset < self.named_end {
+            true => Step::Damaged(bad),
+            false => Step::Tail(bad),
+        }))
+    }
+
+    /// Takes in what is not whole; what is in front of it if the border of the index is between.
+    fn take_bad(&mut self, bad: Extent) -> Option<Extent> {
+        match &mut self.bad {
+            Some(before) if before.offset < self.named_end && bad.offset >= self.named_end => {
+                self.bad.replace(bad)
+            }
+            Some(before) => {
+                before.join(&bad);
+                None
+            }
+            None => {
+                self.bad = Some(bad);
+                None
+            }
+        }
     }
 
     fn whole(&mut self, entry: Entry) -> Step {

@@ -93,20 +93,57 @@ fn a_segment_cut_at_every_byte_of_its_last_two_records_keeps_exactly_the_whole_o
     for cut in 20_480..segment.len() {
         let whole = if cut < 24_576 { 3 } else { 4 };
         let end = if cut < 24_576 { 20_480 } else { 24_576 };
-        // Entries of records that are gone are in the index, as if the file system had lost them.
-        broken.put(&segment[..cut], Some(&index));
+        let named = whole as usize * INDEX_ENTRY_BYTES;
+        broken.put(&segment[..cut], Some(&index[..named]));
         let report = broken.recover();
         assert_eq!(report.frames + report.losses, whole, "cut at {cut}");
         assert_eq!(report.bytes_cut, (cut - end) as u64, "cut at {cut}");
-        let kept = (segment[..end].to_vec(), index[..whole as usize * 64].to_vec());
+        let kept = (segment[..end].to_vec(), index[..named].to_vec());
         assert!(broken.get() == kept, "cut at {cut}");
         if cut > end {
-            let last = if whole == 3 { 3 } else { 4 };
-            assert_eq!(report.cuts[0].named.first(), Some(&last), "cut at {cut}");
             assert_eq!(report.cuts[0].after, Some(if whole == 3 { 1 } else { 3 }));
         }
     }
     assert!(broken.verify().is_clean());
+}
+
+#[test]
+fn what_the_index_names_is_never_cut_and_stays_told_however_short_the_segment_is() {
+    let (segment, index) = sealed();
+    let broken = Broken::new(&segment, None);
+    for cut in (4096..segment.len()).step_by(1021) {
+        broken.put(&segment[..cut], Some(&index));
+        let whole = [8192, 16_384, 20_480, 24_576].iter().filter(|&&end| end <= cut).count();
+        for _ in 0..2 {
+            let report = broken.recover();
+            let torn = u64::from(cut % 4096 != 0 || ![1, 2, 4, 5, 6].contains(&(cut / 4096)));
+            assert_eq!((report.bytes_cut, report.indexes_rebuilt), (0, 0), "cut at {cut}");
+            let problems = 5 - whole as u64 + torn;
+            assert_eq!(report.damaged.problems_total, problems, "cut at {cut}: {report:?}");
+            assert!(broken.get() == (segment[..cut].to_vec(), index.clone()), "cut at {cut}");
+            assert_eq!(broken.verify().problems, report.damaged, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_torn_record_behind_a_damaged_one_that_was_named_is_cut_alone() {
+    let (segment, index) = sealed();
+    // Frame 3 was named and its body is damaged, or its header; frame 4 is torn.
+    for flipped in [20_480 + 200, 20_480 + 3] {
+        for torn in [24_576 + 5000, 24_576 + 40, 24_576 + 3] {
+            let mut damaged = segment.clone();
+            damaged[flipped] ^= 1;
+            damaged[torn] ^= 1;
+            let broken = Broken::new(&damaged, Some(&index[..4 * 64]));
+            let report = broken.recover();
+            let left = (damaged[..24_576].to_vec(), index[..4 * 64].to_vec());
+            assert!(broken.get() == left, "{flipped} {torn}");
+            assert_eq!(report.damaged.problems_total, 2, "{report:?}");
+            assert_eq!(report.cuts[0].extent.offset, 24_576);
+            assert_eq!(broken.verify().problems, report.damaged);
+        }
+    }
 }
 
 #[test]
@@ -181,8 +218,7 @@ fn a_flipped_bit_anywhere_is_a_problem_and_recovery_keeps_what_is_in_the_middle(
         let after = broken.get();
         assert!(after.0 == flipped, "byte {place}");
         assert!(!broken.verify().is_clean(), "byte {place} after recovery");
-        let padding_or_header = place < 4096 || place == 16_383 || place == 16_384 + 4095;
-        assert_eq!(after.1.len(), if padding_or_header { 320 } else { 256 }, "byte {place}");
+        assert!(after.1 == index, "byte {place}: the index stays the witness");
     }
 }
 
@@ -201,17 +237,26 @@ fn a_flipped_bit_in_an_index_is_a_problem_that_recovery_mends() {
 }
 
 #[test]
-fn a_damaged_last_record_is_cut_and_named_if_the_index_named_it() {
+fn a_damaged_last_record_stays_and_is_named_if_the_index_named_it() {
     let (mut segment, index) = sealed();
     segment[24_576 + 200] ^= 1;
     let broken = Broken::new(&segment, Some(&index));
     let before = broken.verify();
-    assert_eq!(before.tail_bytes, 8192);
-    assert!(before.problems.problems[0].what.contains("sequence 4"));
-    let report = broken.recover();
+    assert_eq!((before.tail_bytes, before.problems.problems_total), (0, 2));
+    assert!(before.problems.problems[1].what.contains("names sequence 4"), "{before:?}");
+    for _ in 0..2 {
+        let report = broken.recover();
+        assert_eq!((report.bytes_cut, report.indexes_rebuilt), (0, 0));
+        assert_eq!(report.damaged, before.problems);
+        assert_eq!(broken.get(), (segment.clone(), index.clone()));
+        assert_eq!(broken.verify(), before);
+    }
+    // Without an index nobody knows that it was whole once.
+    let unnamed = Broken::new(&segment, None);
+    let report = unnamed.recover();
     assert_eq!((report.records_torn, report.cuts[0].extent.sequence), (1, Some(4)));
-    assert_eq!((&report.cuts[0].named[..], report.cuts[0].after), (&[4][..], Some(3)));
-    assert!(broken.verify().is_clean());
+    assert_eq!(report.cuts[0].after, Some(3));
+    assert!(unnamed.verify().is_clean());
 }
 
 #[test]
@@ -241,7 +286,7 @@ fn a_segment_cut_within_its_header_is_told_and_left() {
     for cut in [0, 1, 100, 4095] {
         let broken = Broken::new(&segment[..cut], Some(&index));
         let report = broken.recover();
-        assert_eq!((report.frames, report.damaged.problems_total, report.bytes_cut), (0, 1, 0));
-        assert_eq!(broken.get(), (segment[..cut].to_vec(), Vec::new()));
+        assert_eq!((report.frames, report.damaged.problems_total, report.bytes_cut), (0, 6, 0));
+        assert_eq!(broken.get(), (segment[..cut].to_vec(), index.clone()));
     }
 }
