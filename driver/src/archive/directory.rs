@@ -46,6 +46,12 @@ impl Directory {
         Ok(Directory { path: path.to_owned(), file })
     }
 
+    /// Whether someone holds the directory. It is free again when this returns.
+    pub(super) fn is_held(path: &Path) -> io::Result<bool> {
+        let lock = Flock::lock(File::open(path)?, FlockArg::LockSharedNonblock);
+        Ok(matches!(lock, Err((_, Errno::EWOULDBLOCK))))
+    }
+
     /// Makes the directory if it is not there and holds it, provided that no archive is in it.
     pub(super) fn prepare(path: &Path) -> Result<Directory, ArchiveError> {
         if path.exists() && !path.is_dir() {

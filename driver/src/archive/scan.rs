@@ -184,12 +184,25 @@ impl SegmentScan {
         if self.position >= self.bytes {
             return Ok(None);
         }
-        let found = self.find().map_err(ReadError::at("read", &self.path))?;
+        let found = match self.find() {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.shrink()? => {
+                return self.next();
+            }
+            found => found.map_err(ReadError::at("read", &self.path))?,
+        };
         self.position = match &found {
             Found::Record(entry) => entry.end(),
             Found::Damaged(extent) | Found::Tail(extent) => extent.end(),
         };
         Ok(Some(found))
+    }
+
+    /// A segment loses what was reserved for it when its writer seals it; whether this has.
+    fn shrink(&mut self) -> Result<bool, ReadError> {
+        let bytes = self.file.metadata().map_err(ReadError::at("read", &self.path))?.len();
+        let has_shrunk = bytes < self.bytes;
+        self.bytes = self.bytes.min(bytes);
+        Ok(has_shrunk)
     }
 
     fn find(&mut self) -> io::Result<Found> {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::directory::Directory;
 use super::error::ReadError;
 use super::reader::{ArchiveReader, SegmentPath, indexes};
 use super::scan::{Content, Entry, Extent};
@@ -47,6 +48,8 @@ impl Problems {
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct VerifyReport {
+    /// The archive is being written. What its writer had not indexed when this began is no damage.
+    pub live: bool,
     /// Segments read.
     pub segments: u64,
     /// Whole frames.
@@ -55,8 +58,12 @@ pub struct VerifyReport {
     pub losses: u64,
     /// Frames that the loss records tell.
     pub frames_lost: u64,
-    /// Numbers missing between frames that no loss accounts for: skipped by the policy of the run.
+    /// Numbers missing between adjoining frames that no loss accounts for: skipped by the policy of
+    /// the run.
     pub skipped: u64,
+    /// Numbers missing that may have been skipped or may be gone: across damage, a hole or a missing
+    /// segment, and behind a segment that has no index.
+    pub unaccounted: u64,
     /// Bytes read.
     pub bytes: u64,
     /// What is wrong.
@@ -64,15 +71,19 @@ pub struct VerifyReport {
     pub problems: Problems,
     /// Whole records that no index names. No harm: `recover` makes the index again.
     pub unindexed: u64,
-    /// Bytes between records that were reserved and never written, as a killed program leaves them.
+    /// Bytes between records that were reserved and never written, as a killed program leaves them;
+    /// in a live archive also those of records that are being written.
     pub hole_bytes: u64,
     /// Bytes behind the last whole record of a segment, which `recover` would cut.
     pub tail_bytes: u64,
+    /// That of the last segment, if it is not all zeros: never finished, or damaged since. It was
+    /// not indexed, so nobody knows.
+    pub torn: Option<Extent>,
 }
 
 impl VerifyReport {
-    /// Whether nothing is wrong. Unindexed records, holes and a tail are what a killed program
-    /// leaves, not damage.
+    /// Whether nothing is wrong. Unindexed records, holes and the last segment's tail are what a
+    /// killed program leaves, not damage.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.problems.problems_total == 0
@@ -86,23 +97,28 @@ impl VerifyReport {
 /// If there is no archive, it cannot be read, or is of another version. Damage is no error; it
 /// stands in the report.
 pub fn verify(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<VerifyReport, ReadError> {
+    // Whatever an archive that is being written gets from here on is more than was looked for.
+    let live = Directory::is_held(dir).map_err(ReadError::at("list", dir))?;
+    let indexes = indexes(dir)?;
     let archive = ArchiveReader::open(dir)?;
-    let mut verifier = Verifier::default();
-    verifier.check_names(&archive, &indexes(dir)?);
+    let mut verifier = Verifier::new(&archive, live);
+    verifier.check_indexes(&archive, &indexes);
     let total = archive.bytes();
     for segment in archive.segments() {
         let done = verifier.report.bytes;
-        verifier.segment(segment, archive.session().session, &mut |bytes| {
-            progress(done + bytes, total);
-        })?;
+        verifier.segment(segment, &mut |bytes| progress(done + bytes, total))?;
     }
     Ok(verifier.report)
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Verifier {
     report: VerifyReport,
     order: Order,
+    session: u64,
+    /// Number that the next segment has to have, and that of the last one.
+    next: u32,
+    last: u32,
 }
 
 /// What the sequence numbers have to fit.
@@ -110,21 +126,24 @@ struct Verifier {
 struct Order {
     last: Option<u64>,
     lost_since: u64,
-    /// Something that may have been a record could not be read since.
-    damaged_since: bool,
+    /// Something that may have been a record cannot be read, or may be gone, since.
+    doubtful_since: bool,
 }
 
 impl Verifier {
-    fn check_names(&mut self, archive: &ArchiveReader, indexes: &[u32]) {
-        let numbers: Vec<u32> = archive.segments().iter().map(|segment| segment.number).collect();
-        for pair in numbers.windows(2) {
-            if pair[1] != pair[0] + 1 {
-                let what = format!("segments {} to {} are missing", pair[0] + 1, pair[1] - 1);
-                self.report.problems.add(pair[0] + 1, 0, what);
-            }
+    fn new(archive: &ArchiveReader, live: bool) -> Verifier {
+        Verifier {
+            report: VerifyReport { live, ..VerifyReport::default() },
+            order: Order::default(),
+            session: archive.session().session,
+            next: 0,
+            last: archive.segments().last().map_or(0, |segment| segment.number),
         }
+    }
+
+    fn check_indexes(&mut self, archive: &ArchiveReader, indexes: &[u32]) {
         for index in indexes {
-            if numbers.binary_search(index).is_err() {
+            if !archive.segments().iter().any(|segment| segment.number == *index) {
                 self.report.problems.add(*index, 0, "an index without its segment");
             }
         }
@@ -133,14 +152,14 @@ impl Verifier {
     fn segment(
         &mut self,
         segment: &SegmentPath,
-        session: u64,
         progress: &mut impl FnMut(u64),
     ) -> Result<(), ReadError> {
         let index_path = segment.path.with_extension(INDEX_SUFFIX);
         let mut witness = Witness::open(&index_path)?;
         let mut walk = Walk::open(segment.number, &segment.path, witness.named_end())?;
         let io = |error| ReadError::at("read", &index_path)(error);
-        self.check_header(segment.number, &walk, session);
+        self.check_number(segment.number);
+        self.check_header(segment.number, &walk);
         while let Some(step) = walk.next()? {
             match step {
                 Step::Whole(entry) => {
@@ -148,32 +167,39 @@ impl Verifier {
                     self.check_index(&entry, &mut witness).map_err(io)?;
                 }
                 Step::Damaged(extent) => {
-                    self.damaged(&extent);
+                    self.damaged(&extent, witness.named_end());
                     self.check_unnamed(&extent, &mut witness).map_err(io)?;
                 }
-                Step::Tail(extent) => {
-                    self.report.tail_bytes += extent.bytes;
-                    self.check_unnamed(&extent, &mut witness).map_err(io)?;
-                }
+                Step::Tail(extent) => self.tail(extent),
             }
             progress(walk.scan().position());
         }
         let end = walk.scan().file_bytes();
         let beyond = Extent { offset: end, bytes: u64::MAX - end, ..nothing(segment.number) };
         self.check_unnamed(&beyond, &mut witness).map_err(io)?;
+        self.order.doubtful_since |= !witness.exists();
         self.report.segments += 1;
         self.report.bytes += end;
         Ok(())
     }
 
-    fn check_header(&mut self, number: u32, walk: &Walk, session: u64) {
+    fn check_number(&mut self, number: u32) {
+        if number != self.next {
+            let what = format!("segments {} to {} are missing", self.next, number - 1);
+            self.report.problems.add(self.next, 0, what);
+            self.order.doubtful_since = true;
+        }
+        self.next = number + 1;
+    }
+
+    fn check_header(&mut self, number: u32, walk: &Walk) {
         let problems = &mut self.report.problems;
         match walk.scan().header() {
             Err(error) => problems.add(number, 0, error.to_string()),
             Ok(header) if header.number != number => {
                 problems.add(number, 0, format!("the header is that of segment {}", header.number));
             }
-            Ok(header) if header.session.session != session => {
+            Ok(header) if header.session.session != self.session => {
                 let other = header.session.session;
                 problems.add(number, 0, format!("the segment belongs to session {other:016x}"));
             }
@@ -209,17 +235,33 @@ impl Verifier {
             return self.report.problems.add(entry.segment, entry.offset, what);
         }
         let told = order.lost_since.max(entry.header.lost_before);
-        if !order.damaged_since {
-            self.report.skipped += (sequence - last - 1).saturating_sub(told);
+        let missing = (sequence - last - 1).saturating_sub(told);
+        match order.doubtful_since {
+            true => self.report.unaccounted += missing,
+            false => self.report.skipped += missing,
         }
     }
 
-    fn damaged(&mut self, extent: &Extent) {
-        if extent.zeros {
+    fn damaged(&mut self, extent: &Extent, named_end: u64) {
+        self.order.doubtful_since = true;
+        let is_last = extent.segment == self.last;
+        let in_flight = self.report.live && is_last && extent.offset >= named_end;
+        if extent.zeros || in_flight {
             self.report.hole_bytes += extent.bytes;
         } else {
-            self.order.damaged_since = true;
-            self.report.problems.add(extent.segment, extent.offset, extent.what.clone());
+            self.report.problems.add(extent.segment, extent.offset, &*extent.what);
+        }
+    }
+
+    /// Only the last segment may end in something else than zeros: a writer ends a segment before it
+    /// begins another.
+    fn tail(&mut self, extent: Extent) {
+        self.order.doubtful_since = true;
+        self.report.tail_bytes += extent.bytes;
+        match extent.zeros {
+            true => {}
+            false if extent.segment == self.last => self.report.torn = Some(extent),
+            false => self.report.problems.add(extent.segment, extent.offset, extent.what),
         }
     }
 
@@ -269,3 +311,6 @@ fn nothing(segment: u32) -> Extent {
     let what = String::new();
     Extent { segment, offset: 0, bytes: 0, zeros: true, records: 0, sequence: None, what }
 }
+
+#[cfg(test)]
+mod tests;
