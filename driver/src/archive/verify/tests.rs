@@ -127,9 +127,9 @@ fn an_archive_is_verified_while_it_is_written() {
     archive.append(frame(&bench.pool, 0, 100), NOW);
     let mut sequence = 1;
     // At every step of the walk frames are added, so that segments are sealed under its feet.
-    for _ in 0..5 {
+    for _ in 0..3 {
         let report = verify(bench.dir.path(), |_, _| {
-            for _ in 0..7 {
+            for _ in 0..3 {
                 archive.append(frame(&bench.pool, sequence, 100), NOW);
                 sequence += 1;
             }
