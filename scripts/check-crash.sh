@@ -17,7 +17,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.idx")):
             print(int.from_bytes(data[at : at + 8], "little"))
 P
 }
-total_named=0 total_cut=0
+total_named=0 total_cut=0 counted=0
 for round in $(seq "$rounds"); do
   rm -rf A
   durability=$(printf 'none\ninterval=50\nframe\n' | sed -n "$((round % 3 + 1))p")
@@ -40,7 +40,10 @@ import json
 kept = {frame["sequence"] for frame in json.load(open("ls.json"))["frames"]}
 assert kept >= {int(line) for line in open("named.txt")}
 P
+  counted=$((counted + 1))
   total_named=$((total_named + $(wc -l < named.txt)))
   total_cut=$((total_cut + $(json recover.json 'o["bytes_cut"]')))
 done
-ok "$rounds kills: $total_named records that an index named are all kept, $total_cut bytes cut, every archive verifies"
+[ $((counted * 2)) -ge "$rounds" ] || fail "only $counted of $rounds kills left an archive to be looked at"
+[ "$total_named" -gt 0 ] || fail "no index named a record, so nothing was proven"
+ok "$counted of $rounds kills: $total_named records that an index named are all kept, $total_cut bytes cut, every archive verifies"
