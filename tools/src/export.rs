@@ -1,37 +1,6 @@
 //! Names of exported frames.
 
-use std::collections::HashSet;
-
 use circbuf_driver::ring::Timestamp;
-
-/// Gives every exported frame a name of its own.
-#[derive(Debug, Default)]
-pub struct JpegNames {
-    taken: HashSet<String>,
-}
-
-impl JpegNames {
-    /// No name is taken.
-    #[must_use]
-    pub fn new() -> JpegNames {
-        JpegNames::default()
-    }
-
-    /// The name of a frame: see [`jpeg_name`]. Names that were given before, or for which
-    /// `exists` says so, are not given again.
-    pub fn name(
-        &mut self,
-        time: Timestamp,
-        channel: u32,
-        sequence: u64,
-        exists: impl Fn(&str) -> bool,
-    ) -> String {
-        let is_taken = |name: &str| self.taken.contains(name) || exists(name);
-        let name = jpeg_name(time, channel, sequence, is_taken);
-        self.taken.insert(name.clone());
-        name
-    }
-}
 
 /// `<sec>_<usec>_<channel>.jpeg`, with six digits of microseconds. If that name exists, as after a
 /// clock was set back, `_<sequence>` stands in front of the suffix; should that exist, too,
@@ -60,11 +29,16 @@ mod tests {
     #[test]
     fn a_name_that_exists_gets_the_sequence() {
         let time = Timestamp { sec: 1_191_135_874, usec: 565 };
-        let mut names = JpegNames::new();
-        assert_eq!(names.name(time, 2, 7, |_| false), "1191135874_000565_2.jpeg");
-        assert_eq!(names.name(time, 2, 8, |_| false), "1191135874_000565_2_8.jpeg");
-        assert_eq!(names.name(time, 2, 8, |_| false), "1191135874_000565_2_8_2.jpeg");
-        assert_eq!(names.name(time, 3, 8, |_| false), "1191135874_000565_3.jpeg");
+        let mut taken = Vec::new();
+        let mut name = |channel, sequence| {
+            let name = jpeg_name(time, channel, sequence, |name| taken.iter().any(|t| t == name));
+            taken.push(name.clone());
+            name
+        };
+        assert_eq!(name(2, 7), "1191135874_000565_2.jpeg");
+        assert_eq!(name(2, 8), "1191135874_000565_2_8.jpeg");
+        assert_eq!(name(2, 8), "1191135874_000565_2_8_2.jpeg");
+        assert_eq!(name(3, 8), "1191135874_000565_3.jpeg");
     }
 
     #[test]

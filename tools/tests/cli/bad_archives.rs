@@ -171,6 +171,83 @@ fn a_damaged_record_is_left_out_of_the_export_and_told() {
 }
 
 #[test]
+fn a_record_that_the_index_names_is_never_cut_and_stays_told() {
+    let dir = disk_dir();
+    let archive = dir.path().join("a");
+    record(&archive, "");
+    let mut bytes = fs::read(segment(&archive)).unwrap();
+    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[last] ^= 1;
+    fs::write(segment(&archive), &bytes).unwrap();
+    for command in ["verify", "recover", "verify", "recover --dry-run"] {
+        let ended = ends(&format!("archive {command} {}", archive.display())).with_code(4);
+        assert!(ended.stdout.contains("the index names sequence 11, which is not whole"));
+        assert_eq!(fs::read(segment(&archive)).unwrap(), bytes, "{command}");
+    }
+}
+
+#[test]
+fn a_torn_end_that_no_index_names_is_told_in_words() {
+    let dir = disk_dir();
+    let archive = dir.path().join("a");
+    record(&archive, "--no-index");
+    let mut bytes = fs::read(segment(&archive)).unwrap();
+    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[last] ^= 1;
+    fs::write(segment(&archive), &bytes).unwrap();
+    let verified = ends(&format!("archive verify {}", archive.display())).with_code(0);
+    for words in ["record of sequence 11: the body's checksum", "no index tells which"] {
+        assert!(verified.stdout.contains(words), "{words}: {verified:?}");
+    }
+    assert_eq!(codes(&archive), [0, 0, 0, 4]);
+}
+
+#[test]
+fn what_was_reserved_and_never_written_is_no_damage() {
+    let dir = disk_dir();
+    let archive = dir.path().join("a");
+    record(&archive, "");
+    let mut bytes = fs::read(segment(&archive)).unwrap();
+    bytes.resize(bytes.len() + 1_000_000, 0);
+    fs::write(segment(&archive), &bytes).unwrap();
+    assert_eq!(codes(&archive), [0, 0, 0, 0]);
+    // Without an index a hole is none either, though frames may have stood there.
+    fs::remove_file(archive.join("seg-000000.idx")).unwrap();
+    let listed = json(&format!("archive ls {} --json", archive.display()));
+    let offset = |frame: usize| number(&listed["frames"][frame], "offset") as usize;
+    bytes[offset(3)..offset(5)].fill(0);
+    fs::write(segment(&archive), &bytes).unwrap();
+    assert_eq!(codes(&archive), [0, 0, 0, 0]);
+    let verified = ends(&format!("archive verify {}", archive.display())).with_code(0);
+    let hole = format!("{} bytes between records were never written", offset(5) - offset(3));
+    for words in ["2 frame numbers are unaccounted for", &hole, "0 skipped by policy"] {
+        assert!(verified.stdout.contains(words), "{words}: {verified:?}");
+    }
+}
+
+#[test]
+fn a_listing_is_one_object_with_everything_in_it() {
+    let dir = disk_dir();
+    let archive = dir.path().join("a");
+    record(&archive, "");
+    let listed = json(&format!("archive ls {} --json", archive.display()));
+    let mut keys: Vec<_> = listed.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["damaged_extents", "frames", "losses", "schema", "session"]);
+    assert_eq!(listed["schema"], "circbuf.archive-ls/1");
+    let frames = listed["frames"].as_array().unwrap().iter();
+    let sequences: Vec<_> = frames.map(|frame| number(frame, "sequence")).collect();
+    assert_eq!(sequences, (0..12).collect::<Vec<_>>());
+    assert_eq!(
+        (&listed["losses"], number(&listed, "damaged_extents")),
+        (&serde_json::json!([]), 0)
+    );
+    fs::write(segment(&archive), &fs::read(segment(&archive)).unwrap()[..4096]).unwrap();
+    let listed = json(&format!("archive ls {} --json", archive.display()));
+    assert_eq!(listed["frames"], serde_json::json!([]));
+}
+
+#[test]
 fn what_is_no_archive_is_named() {
     let dir = disk_dir();
     fs::write(dir.path().join("file"), "text").unwrap();

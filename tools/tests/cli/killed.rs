@@ -125,6 +125,8 @@ fn an_archive_that_is_being_written_is_not_recovered() {
     let recover = ends(&format!("archive recover {}", archive.display()));
     recover.refused(1, &["is being written by another process"]);
     ends(&format!("archive ls {}", archive.display())).with_code(0);
+    let verified = ends(&format!("archive verify {}", archive.display())).with_code(0);
+    assert!(verified.stdout.contains("it is being written"), "{verified:?}");
     run.interrupt().with_code(0);
     assert_verified(&archive);
 }

@@ -2,10 +2,14 @@
 
 mod export;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
-use circbuf_driver::archive::{ArchiveReader, Content, Entry, Found, recover, verify};
+use circbuf_driver::archive::{
+    ArchiveReader, Content, Entry, Extent, Found, VerifyReport, recover, verify,
+};
 use circbuf_driver::loss::Loss;
+use circbuf_driver::ring::{Geometry, Timestamp};
 use circbuf_tools::stdout;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -58,53 +62,85 @@ pub(crate) fn archive(command: &ArchiveCommand) -> Result<(), Failure> {
 
 fn ls(args: &DirArgs) -> Result<(), Failure> {
     let archive = ArchiveReader::open(&args.dir).map_err(Failure::failed)?;
-    let (mut frames, mut losses) = (Vec::new(), Vec::new());
-    let (mut frame_count, mut lost, mut damaged) = (0u64, 0u64, 0u64);
+    let mut listing = Listing::default();
     let mut failed = None;
-    let mut lines = archive.scan().map_while(|found| found.map_err(|e| failed = Some(e)).ok());
-    let written = stdout::write(|out| {
-        for found in &mut lines {
-            let Found::Record(entry) = found else {
-                damaged += u64::from(matches!(found, Found::Damaged(_)));
-                continue;
-            };
-            match entry.content {
-                Content::Frame { .. } => frame_count += 1,
-                Content::Loss(loss) => lost += loss.count,
-            }
-            match (args.json, entry.content) {
-                (true, Content::Frame { .. }) => frames.push(frame_json(&entry)),
-                (true, Content::Loss(loss)) => losses.push(json!(loss)),
-                (false, _) => writeln!(out, "{}", line(&entry))?,
-            }
-        }
-        if args.json {
-            let schema = "circbuf.archive-ls/1";
-            return writeln!(
-                out,
-                "{}",
-                json!({ "schema": schema, "session": archive.session(), "frames": frames,
-                        "losses": losses, "damaged_extents": damaged })
-            );
-        }
-        let segments = archive.segments().len();
-        writeln!(
-            out,
-            "{frame_count} frames, {lost} lost, in {segments} segments of {:.1} MB in all{}",
-            archive.bytes() as f64 / 1e6,
-            if damaged > 0 {
-                format!("; {damaged} stretches are damaged: see verify")
-            } else {
-                String::new()
-            }
-        )
-    });
-    written?;
+    let mut found = archive.scan().map_while(|found| found.map_err(|e| failed = Some(e)).ok());
+    stdout::write(|out| match args.json {
+        true => listing.json(&archive, &mut found, out),
+        false => listing.text(&archive, &mut found, out),
+    })?;
     failed.map_or(Ok(()), |error| Err(Failure::failed(error)))
 }
 
-fn frame_json(entry: &Entry) -> Value {
-    let Content::Frame { time, geometry } = entry.content else { return Value::Null };
+/// What has been listed.
+#[derive(Debug, Default)]
+struct Listing {
+    frames: u64,
+    losses: Vec<Loss>,
+    damaged: u64,
+}
+
+impl Listing {
+    /// Counts what was found; the record, if it is one.
+    fn take(&mut self, found: Found) -> Option<Entry> {
+        match found {
+            Found::Record(entry) => {
+                match entry.content {
+                    Content::Frame { .. } => self.frames += 1,
+                    Content::Loss(loss) => self.losses.push(loss),
+                }
+                return Some(entry);
+            }
+            Found::Damaged(extent) => self.damaged += u64::from(!extent.zeros),
+            Found::Tail(_) => {}
+        }
+        None
+    }
+
+    /// One object, frame by frame: an archive has more of them than memory has room for.
+    fn json(
+        &mut self,
+        archive: &ArchiveReader,
+        found: &mut dyn Iterator<Item = Found>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let session = json!(archive.session());
+        write!(out, r#"{{"schema":"circbuf.archive-ls/1","session":{session},"frames":["#)?;
+        let mut comma = "";
+        for entry in found.filter_map(|found| self.take(found)) {
+            if let Content::Frame { time, geometry } = entry.content {
+                write!(out, "{comma}{}", frame_json(&entry, time, geometry))?;
+                comma = ",";
+            }
+        }
+        let losses = json!(self.losses);
+        writeln!(out, r#"],"losses":{losses},"damaged_extents":{}}}"#, self.damaged)
+    }
+
+    fn text(
+        &mut self,
+        archive: &ArchiveReader,
+        found: &mut dyn Iterator<Item = Found>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        for entry in found.filter_map(|found| self.take(found)) {
+            writeln!(out, "{}", line(&entry))?;
+        }
+        let lost: u64 = self.losses.iter().map(|loss| loss.count).sum();
+        let (segments, megabytes) = (archive.segments().len(), archive.bytes() as f64 / 1e6);
+        write!(
+            out,
+            "{} frames, {lost} lost, in {segments} segments of {megabytes:.1} MB in all",
+            self.frames
+        )?;
+        match self.damaged {
+            0 => writeln!(out),
+            damaged => writeln!(out, "; {damaged} stretches are damaged: see verify"),
+        }
+    }
+}
+
+fn frame_json(entry: &Entry, time: Timestamp, geometry: Geometry) -> Value {
     let header = &entry.header;
     json!({
         "sequence": header.sequence, "sec": time.sec, "usec": time.usec, "length": header.length,
@@ -132,9 +168,7 @@ fn line(entry: &Entry) -> String {
 }
 
 fn describe(loss: &Loss) -> String {
-    let time = |time: Option<circbuf_driver::ring::Timestamp>| {
-        time.map_or("unknown".to_owned(), |time| time.to_string())
-    };
+    let time = |time: Option<Timestamp>| time.map_or("unknown".to_owned(), |time| time.to_string());
     format!(
         "-- {} {} lost: {}, {} to {}",
         loss.count,
@@ -177,21 +211,57 @@ fn verify_archive(args: &DirArgs) -> Result<(), Failure> {
             report.bytes as f64 / 1e6,
             if report.is_clean() { "clean" } else { "DAMAGED" }
         )?;
-        if report.unindexed + report.tail_bytes > 0 {
-            writeln!(
-                out,
-                "{} records are not indexed, {} bytes behind the last whole record: as a killed run \
-                 leaves them; circbuf archive recover mends it",
-                report.unindexed, report.tail_bytes
-            )?;
-        }
-        Ok(())
+        remarks(&report).iter().try_for_each(|remark| writeln!(out, "{remark}"))
     })?;
     if report.is_clean() {
         return Ok(());
     }
     let problems = report.problems.problems_total;
     Err(Failure::new(Code::Corruption, format!("{}: {problems} problems", args.dir.display())))
+}
+
+/// What is no damage and yet worth to be told.
+fn remarks(report: &VerifyReport) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if report.live {
+        remarks.push("it is being written: what is not indexed yet is not judged".to_owned());
+    }
+    if report.unaccounted > 0 {
+        remarks.push(format!(
+            "{} frame numbers are unaccounted for: skipped by policy, or gone where bytes are \
+             damaged or missing or no index tells",
+            report.unaccounted
+        ));
+    }
+    if report.hole_bytes > 0 {
+        let hole_bytes = report.hole_bytes;
+        remarks.push(format!("{hole_bytes} bytes between records were never written"));
+    }
+    if let Some(torn) = &report.torn {
+        remarks.push(format!(
+            "segment {} ends at {:#x} in {} bytes that are no whole record ({}): never finished, or \
+             damaged since; no index tells which",
+            torn.segment,
+            torn.offset,
+            torn.bytes,
+            torn_record(torn)
+        ));
+    }
+    if !report.live && report.unindexed + report.tail_bytes > 0 {
+        remarks.push(format!(
+            "{} records are not indexed, {} bytes behind the last whole record: as a killed run \
+             leaves them; circbuf archive recover mends it",
+            report.unindexed, report.tail_bytes
+        ));
+    }
+    remarks
+}
+
+fn torn_record(torn: &Extent) -> String {
+    match torn.sequence {
+        Some(sequence) => format!("record of sequence {sequence}: {}", torn.what),
+        None => torn.what.clone(),
+    }
 }
 
 fn recover_archive(args: &RecoverArgs) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use circbuf_driver::archive::{ArchiveReader, Content, Entry, Found};
 use circbuf_driver::jpeg;
 use circbuf_driver::record::PAYLOAD_OFFSET;
 use circbuf_tools::exif;
-use circbuf_tools::export::JpegNames;
+use circbuf_tools::export::jpeg_name;
 use circbuf_tools::stdout;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -51,17 +51,21 @@ pub(crate) fn export(args: &ExportArgs) -> Result<(), Failure> {
     let Format::Jpeg = args.to;
     let archive = ArchiveReader::open(&args.dir).map_err(Failure::failed)?;
     fs::create_dir_all(&args.out).map_err(at(&args.out))?;
-    let (mut names, mut record, mut exported) = (JpegNames::new(), Vec::new(), Exported::default());
+    let (mut record, mut exported) = (Vec::new(), Exported::default());
     let mut show = progress("exporting");
     let mut scan = archive.scan();
     while let Some(found) = scan.next() {
-        let Found::Record(entry) = found.map_err(Failure::failed)? else {
-            exported.damaged += 1;
-            continue;
+        let entry = match found.map_err(Failure::failed)? {
+            Found::Record(entry) => entry,
+            // What was reserved and never written, as a killed run leaves it, is no damage.
+            Found::Damaged(extent) | Found::Tail(extent) => {
+                exported.damaged += u64::from(!extent.zeros);
+                continue;
+            }
         };
         if matches!(entry.content, Content::Frame { .. }) {
             match archive.read_record(&entry, &mut record) {
-                Ok(()) => write_file(&args.out, &entry, &record, &mut names, &mut exported)?,
+                Ok(()) => write_file(&args.out, &entry, &record, &mut exported)?,
                 Err(error) => {
                     exported.damaged += 1;
                     log_line(&format!("frame {}: {error}; left out", entry.header.sequence));
@@ -78,7 +82,6 @@ fn write_file(
     out: &Path,
     entry: &Entry,
     record: &[u8],
-    names: &mut JpegNames,
     exported: &mut Exported,
 ) -> Result<(), Failure> {
     let Content::Frame { time, geometry } = entry.content else { return Ok(()) };
@@ -93,7 +96,7 @@ fn write_file(
         }
     };
     let (camera, sequence) = (entry.header.camera, entry.header.sequence);
-    let name = names.name(time, camera, sequence, |name| out.join(name).exists());
+    let name = jpeg_name(time, camera, sequence, |name| out.join(name).exists());
     let path = out.join(name);
     fs::write(&path, file).map_err(at(&path))?;
     exported.files += 1;
