@@ -57,14 +57,12 @@ impl Directory {
         if path.exists() && !path.is_dir() {
             return Err(ArchiveError::NotADirectory { path: path.to_owned() });
         }
-        let is_new = !path.exists();
+        let changed = changed_by_making(path);
         fs::create_dir_all(path).map_err(ArchiveError::at("create", path))?;
-        if is_new {
-            let above = path.parent().filter(|p| !p.as_os_str().is_empty());
-            let above = above.unwrap_or(Path::new("."));
-            File::open(above)
+        for dir in changed {
+            File::open(dir)
                 .and_then(|dir| dir.sync_all())
-                .map_err(ArchiveError::at("sync", above))?;
+                .map_err(ArchiveError::at("sync", dir))?;
         }
         let directory = Directory::hold(path).map_err(|error| match error {
             HoldError::Busy => ArchiveError::Busy { dir: path.to_owned() },
@@ -102,6 +100,17 @@ impl Directory {
     }
 }
 
+/// The directories that get a new name when this one is made with all that are missing above it:
+/// each has to be synced for the names to survive a power cut.
+fn changed_by_making(path: &Path) -> Vec<&Path> {
+    let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+    missing.map(above).collect()
+}
+
+fn above(dir: &Path) -> &Path {
+    dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A file in the directory that is, or was, part of an archive.
 fn occupant(dir: &Path) -> io::Result<Option<String>> {
     for file in fs::read_dir(dir)? {
@@ -113,4 +122,23 @@ fn occupant(dir: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directory_that_gets_a_new_name_is_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let deep = path("a/b/c");
+        assert_eq!(changed_by_making(&deep), [path("a/b"), path("a"), dir.path().to_owned()]);
+        fs::create_dir(path("a")).unwrap();
+        assert_eq!(changed_by_making(&deep), [path("a/b"), path("a")]);
+        Directory::prepare(&deep).unwrap();
+        assert!(changed_by_making(&deep).is_empty());
+        let relative = Path::new("no-such-directory/b");
+        assert_eq!(changed_by_making(relative), [Path::new("no-such-directory"), Path::new(".")]);
+    }
 }
