@@ -154,6 +154,12 @@ impl SegmentFile {
         self.file.set_len(self.confirmed + records.sum::<u64>())
     }
 
+    /// From here on nothing can be synced or cut.
+    #[cfg(test)]
+    pub(super) fn fail_syncs(&mut self) {
+        self.file = Arc::new(File::open("/dev/null").expect("every system has it"));
+    }
+
     /// Cuts the segment behind its last confirmed record and makes it and its index durable.
     pub(super) fn seal(self) -> io::Result<()> {
         self.file.set_len(self.confirmed)?;
@@ -162,7 +168,16 @@ impl SegmentFile {
     }
 
     /// Ends a segment that failed as well as the disk allows, and tells whether it stays.
-    pub(super) fn abandon(self, dir: &Directory, number: u32) -> (bool, io::Result<()>) {
+    ///
+    /// The `whole_bytes` behind the last confirmed record were written, but could not be synced:
+    /// their records may be there nevertheless, and recovery finds out.
+    pub(super) fn abandon(
+        mut self,
+        dir: &Directory,
+        number: u32,
+        whole_bytes: u64,
+    ) -> (bool, io::Result<()>) {
+        self.confirmed += whole_bytes;
         if self.confirmed > FIRST_RECORD {
             return (true, self.seal());
         }

@@ -352,7 +352,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Ends the segment behind its last whole record; what lies behind that is lost.
+    /// Ends the segment behind its last whole record; what lies behind that is lost. What could not
+    /// be synced is counted as lost, too, though it stays for recovery to find.
     fn fail(&mut self, op: &str, error: &io::Error, now: Moment) {
         while self.output.engine.in_flight() > 0 {
             self.counters.io_errors += u64::from(self.take_completions(true).is_some());
@@ -363,13 +364,14 @@ impl Archive {
         }
         let path = self.output.segment.as_ref().map_or(self.dir.path(), SegmentFile::path);
         self.note(describe(op, path, error), now);
+        let whole_bytes = self.queue.whole_bytes().sum();
         for record in self.queue.take_all() {
             match record.loss {
                 None => self.lose(record.entry.sequence, record.entry.time),
                 Some(loss) => self.outage.owe(loss),
             }
         }
-        self.abandon_segment();
+        self.abandon_segment(whole_bytes);
     }
 
     fn save_whole(&mut self, now: Moment) -> io::Result<()> {
@@ -378,9 +380,9 @@ impl Archive {
         self.try_confirm(now)
     }
 
-    fn abandon_segment(&mut self) {
+    fn abandon_segment(&mut self, whole_bytes: u64) {
         let Some(segment) = self.output.segment.take() else { return };
-        let (stays, result) = segment.abandon(&self.dir, self.output.number);
+        let (stays, result) = segment.abandon(&self.dir, self.output.number, whole_bytes);
         self.output.number += u32::from(stays);
         match result {
             Ok(()) => self.counters.durable += self.latest.undurable,

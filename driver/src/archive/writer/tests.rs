@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::super::index::{INDEX_ENTRY_BYTES, IndexEntry};
 use super::super::options::EngineChoice;
 use super::super::reader::ArchiveReader;
+use super::super::recover::recover;
 use super::super::scan::{Content, Found};
 use super::super::scripted::{SESSION, Script, Scripted, frame};
 use super::super::verify::verify;
@@ -242,6 +243,34 @@ fn a_disk_that_fails_costs_the_frames_from_there_on_and_the_gap_is_told() {
     let report = verify(&bench.path(), |_, _| {}).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((report.frames_lost, report.skipped, report.tail_bytes), (6, 0, 0));
+}
+
+#[test]
+fn records_that_could_not_be_synced_are_counted_as_lost_and_left_for_recovery() {
+    for confirmed in [0, 2] {
+        let mut bench = Bench::new();
+        let mut archive = bench.scripted(options(Durability::Frame));
+        bench.append(&mut archive, 0..confirmed);
+        archive.poll(bench.now);
+        bench.script.lock().unwrap().hold = true;
+        bench.append(&mut archive, confirmed..4);
+        archive.output.segment.as_mut().unwrap().fail_syncs();
+        bench.script.lock().unwrap().hold = false;
+        archive.poll(bench.now);
+        let counters = archive.counters();
+        assert_eq!((counters.frames_written, counters.frames_lost_io), (confirmed, 4 - confirmed));
+        assert!(counters.last_error.unwrap().contains("cannot sync"));
+        bench.now.monotonic_ns += 2_000_000_000;
+        bench.append(&mut archive, 4..6);
+        let counters = archive.finish(bench.now);
+        assert_eq!((counters.frames_written, counters.segments), (confirmed + 2, 2));
+        let report = verify(&bench.path(), |_, _| {}).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.frames, report.unindexed), (6, 4 - confirmed));
+        assert_eq!(recover(&bench.path(), false, |_, _| {}).unwrap().frames, 6);
+        assert_eq!(bench.indexed(0), [0, 1, 2, 3]);
+        assert_eq!(bench.content().0, [0, 1, 2, 3, 4, 5]);
+    }
 }
 
 #[test]
