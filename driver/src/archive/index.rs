@@ -177,6 +177,11 @@ impl IndexFile {
     ) -> io::Result<()> {
         self.buffer.clear();
         self.buffer.extend(entries.flat_map(IndexEntry::encode));
+        self.append_again()
+    }
+
+    /// Tries once more what [`IndexFile::append`] could not write.
+    pub(super) fn append_again(&mut self) -> io::Result<()> {
         self.file.write_all_at(&self.buffer, self.bytes)?;
         self.bytes += self.buffer.len() as u64;
         Ok(())

@@ -3,7 +3,7 @@
 //! changed, and doing it twice changes nothing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -117,7 +117,7 @@ fn recover_segment(
     let index_path = segment.path.with_extension(INDEX_SUFFIX);
     let mut witness = Witness::open(&index_path)?;
     let mut walk = Walk::open(segment.number, &segment.path, witness.named_end())?;
-    let mut index = Rebuilt::begin(&index_path, report.dry_run)?;
+    let mut index = Rebuilt { path: index_path.clone(), entries: Vec::new() };
     let (mut after, mut cut) = (None, None);
     if let Err(error) = walk.scan().header() {
         report.damaged.add(segment.number, 0, error.to_string());
@@ -126,7 +126,7 @@ fn recover_segment(
         match step {
             Step::Whole(entry) => {
                 forget_below(&mut witness, &entry, &index_path)?;
-                index.add(&entry.indexed())?;
+                index.add(&entry.indexed());
                 after = report.whole(&entry).or(after);
             }
             Step::Damaged(extent) => {
@@ -141,10 +141,12 @@ fn recover_segment(
         progress(walk.scan().position());
     }
     keep_named(&mut witness, segment.number, u64::MAX, &mut index, report)?;
-    // First the index, which names nothing that is cut, then the cut: right whenever it is
-    // interrupted.
-    report.indexes_rebuilt += u64::from(index.finish(held)?);
-    cut.map_or(Ok(()), |cut| report.cut(cut, &segment.path))
+    // First the cut, of what no index names: on a full disk it makes room for the index.
+    if let Some(cut) = cut {
+        report.cut(cut, &segment.path)?;
+    }
+    report.indexes_rebuilt += u64::from(index.finish(report.dry_run, held)?);
+    Ok(())
 }
 
 /// Takes off what the index says up to the end of a whole record, which speaks for itself.
@@ -171,7 +173,7 @@ fn keep_named(
         witness.take_below(end).map_err(RecoverError::at("read", &index.path))?
     {
         if let Named::Record(entry) = named {
-            index.add(&entry)?;
+            index.add(&entry);
             report.damaged.add(segment, entry.offset, not_whole(entry.sequence));
         }
     }
@@ -184,75 +186,44 @@ fn cut_off(path: &Path, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// An index that is made again under another name, and takes the place of the old one only if it
-/// differs.
+/// An index that is made again: 64 bytes in memory for each record of a segment. It takes the place
+/// of the old one only if it differs.
 struct Rebuilt {
     path: PathBuf,
-    new_path: PathBuf,
-    /// `None` in a dry run.
-    new: Option<BufWriter<File>>,
-    bytes: u64,
-    crc: u32,
+    entries: Vec<u8>,
 }
 
 impl Rebuilt {
-    fn begin(path: &Path, dry_run: bool) -> Result<Rebuilt, RecoverError> {
-        let new_path = path.with_extension("idx.new");
-        let new = if dry_run { None } else { Some(File::create(&new_path)) };
-        let new = new.transpose().map_err(RecoverError::at("create", &new_path))?;
-        let new = new.map(BufWriter::new);
-        Ok(Rebuilt { path: path.to_owned(), new_path, new, bytes: 0, crc: 0 })
-    }
-
-    fn add(&mut self, entry: &IndexEntry) -> Result<(), RecoverError> {
-        let bytes = entry.encode();
-        self.bytes += bytes.len() as u64;
-        self.crc = crc32c::crc32c_append(self.crc, &bytes);
-        let Some(new) = &mut self.new else { return Ok(()) };
-        new.write_all(&bytes).map_err(RecoverError::at("write", &self.new_path))
+    fn add(&mut self, entry: &IndexEntry) {
+        self.entries.extend(entry.encode());
     }
 
     /// Puts the new index in place; whether it differs from the old one.
-    fn finish(mut self, held: &Directory) -> Result<bool, RecoverError> {
-        let old = digest(&self.path).map_err(RecoverError::at("read", &self.path))?;
-        let differs = old != Some((self.bytes, self.crc));
-        let Some(new) = self.new.as_mut().filter(|_| differs) else { return Ok(differs) };
-        new.flush()
-            .and_then(|()| new.get_ref().sync_all())
-            .map_err(RecoverError::at("write", &self.new_path))?;
-        fs::rename(&self.new_path, &self.path).map_err(RecoverError::at("replace", &self.path))?;
-        self.new = None;
-        held.sync().map_err(RecoverError::at("sync", held.path()))?;
-        Ok(true)
-    }
-}
-
-impl Drop for Rebuilt {
-    /// Leaves nothing behind where the old index stays, for whatever reason.
-    fn drop(&mut self) {
-        if self.new.is_some()
-            && let Err(error) = fs::remove_file(&self.new_path)
-        {
-            log::warn!("cannot remove {}: {error}", self.new_path.display());
+    fn finish(self, dry_run: bool, held: &Directory) -> Result<bool, RecoverError> {
+        let old = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            old => Some(old.map_err(RecoverError::at("read", &self.path))?),
+        };
+        let differs = old.as_deref() != Some(&self.entries);
+        if differs && !dry_run {
+            self.replace()?;
+            held.sync().map_err(RecoverError::at("sync", held.path()))?;
         }
+        Ok(differs)
     }
-}
 
-/// Length and CRC-32C of a file, if it is there.
-fn digest(path: &Path) -> io::Result<Option<(u64, u32)>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let (mut bytes, mut crc, mut buffer) = (0, 0, vec![0; 64 << 10]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Some((bytes, crc))),
-            read => {
-                bytes += read as u64;
-                crc = crc32c::crc32c_append(crc, &buffer[..read]);
-            }
+    fn replace(&self) -> Result<(), RecoverError> {
+        let new_path = self.path.with_extension("idx.new");
+        let written = File::create(&new_path).and_then(|mut file| {
+            file.write_all(&self.entries)?;
+            file.sync_all()
+        });
+        if let Err(error) = written {
+            // It is of no use, and takes room where there may be none.
+            let _gone = fs::remove_file(&new_path);
+            return Err(RecoverError::at("write", &new_path)(error));
         }
+        fs::rename(&new_path, &self.path).map_err(RecoverError::at("replace", &self.path))
     }
 }
 

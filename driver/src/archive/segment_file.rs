@@ -133,7 +133,13 @@ impl SegmentFile {
             self.file.sync_data()?;
         }
         let Some(index) = &mut self.index else { return Ok(()) };
-        let indexed = index.append(entries).and_then(|()| if sync { index.sync() } else { Ok(()) });
+        let mut indexed = index.append(entries);
+        if indexed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            // What is reserved for records to come may be all the room there is.
+            self.allocated = self.allocated.map(|_| self.end);
+            indexed = self.file.set_len(self.end).and_then(|()| index.append_again());
+        }
+        let indexed = indexed.and_then(|()| if sync { index.sync() } else { Ok(()) });
         if let Err(error) = indexed {
             let cut = index.cut();
             self.index = None;

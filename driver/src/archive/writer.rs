@@ -328,7 +328,7 @@ impl Archive {
         segment.confirm(self.queue.whole_entries(), sync, |error| {
             log::error!("the index is given up until the next segment: {error}");
             counters.io_errors += 1;
-            counters.last_error = Some(format!("cannot write the index: {error}"));
+            counters.last_error.get_or_insert_with(|| format!("cannot write the index: {error}"));
         })?;
         self.latest.sync_ns = now.monotonic_ns;
         for record in self.queue.take_whole() {
