@@ -157,6 +157,18 @@ fn an_archive_is_verified_while_it_is_written() {
 }
 
 #[test]
+fn a_segment_that_is_sealed_under_the_feet_of_the_walk_ends_there() {
+    let bench = Bench::new();
+    let mut archive = bench.archive(Engine::new(EngineChoice::Pwrite, 2).unwrap(), true);
+    archive.append(frame(&bench.pool, 0, 100), NOW);
+    archive.poll(NOW);
+    let reserved = fs::metadata(bench.segment(0)).unwrap().len();
+    let report = verify(bench.dir.path(), |_, _| archive.seal(NOW)).unwrap();
+    assert!(report.is_clean() && reserved > 8192, "{reserved}: {report:?}");
+    assert_eq!((report.frames, report.bytes, report.tail_bytes), (1, 8192, 0));
+}
+
+#[test]
 fn a_record_that_is_being_written_is_no_damage_while_it_is() {
     let bench = Bench::new();
     let script = Arc::new(Mutex::new(Script { hold: true, ..Script::default() }));
