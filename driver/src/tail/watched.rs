@@ -21,6 +21,9 @@ use crate::validate::Candidate;
 /// none. At 2 ms a step that is about once a second.
 const IDLE_STEPS: u32 = 512;
 
+/// The same while no frame was found at all, so that it is not known whether the ring is stamped.
+const IDLE_STEPS_UNKNOWN: u32 = 128;
+
 /// Watches the place where the next frame has to appear.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -86,7 +89,8 @@ impl Watched {
             return self.found(device, trailer);
         }
         self.idle_steps += 1;
-        if self.is_lapped(device) || self.idle_steps.is_multiple_of(IDLE_STEPS) {
+        let patience = if self.stamped.is_some() { IDLE_STEPS } else { IDLE_STEPS_UNKNOWN };
+        if self.is_lapped(device) || self.idle_steps.is_multiple_of(patience) {
             return self.search(device);
         }
         Step::Idle

@@ -75,6 +75,8 @@ fn a_ring_in_which_no_frame_is_ends_after_the_timeout() {
     ] {
         fs::write(&ring, &bytes).unwrap();
         run(&ring, &format!("--from {from}")).refused(1, &["no frame", "--timeout"]);
+        let in_time = ends(&format!("run --device {} --from {from} --seconds 0.2", ring.display()));
+        in_time.refused(1, &["no frame came"]);
     }
 }
 

@@ -269,6 +269,13 @@ impl Outcome {
         error.map_or(String::new(), |error| format!(": {error}"))
     }
 
+    /// Whether the whole time of a foreign ring has gone by without a frame, and nobody cut it short.
+    fn has_seen_nothing(&self) -> bool {
+        let ring = &self.finished.snapshot.ring;
+        let found = ring.frames_detected + ring.lost.overrun;
+        self.camera.is_none() && !self.interrupted && found == 0
+    }
+
     /// Why the run as such is a failure, whatever was lost.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match &self.camera {
@@ -281,6 +288,9 @@ impl Outcome {
         match &self.finished.ended_by {
             Err(error) => return Err(Failure::failed(error)),
             Ok(EndedBy::Silence) => return Err(Failure::failed(silence(&self.finished.snapshot))),
+            Ok(EndedBy::Stop) if self.has_seen_nothing() => {
+                return Err(Failure::failed(silence(&self.finished.snapshot)));
+            }
             Ok(EndedBy::Abandoned) => {
                 return Err(Failure::failed(
                     "the camera's process is gone without having ended its ring; what it had \
