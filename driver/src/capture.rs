@@ -43,6 +43,8 @@ pub struct Capture {
     pub(crate) arch: Option<Outlet>,
     pub(crate) books: SharedBooks,
     lost_before: u64,
+    /// Before the step that is being done.
+    headroom_bytes: Option<u64>,
     credit: Option<Arc<AtomicU64>>,
     hurries: bool,
 }
@@ -78,6 +80,7 @@ impl Capture {
             arch,
             books: SharedBooks::default(),
             lost_before: 0,
+            headroom_bytes: None,
             credit: None,
             hurries: false,
         }
@@ -120,21 +123,14 @@ impl Capture {
         if self.waits() && !self.has_room() {
             return Ok(Captured::Nothing);
         }
-        let headroom = self.tail.headroom_bytes(&self.device);
+        self.headroom_bytes = self.tail.headroom_bytes(&self.device);
         // A page that was truncated reads as zeros, which contradict all that it told before.
         let step = self.tail.poll(&self.device);
         let captured = match step.or_else(|error| self.device.check().and(Err(error)))? {
             Step::Idle => Captured::Nothing,
             Step::Lost(loss) => self.lose(loss),
-            Step::Frame(candidate) => self.take(&candidate, now),
+            Step::Frame(candidate) => self.take(&candidate, now, later),
         };
-        if captured != Captured::Nothing {
-            let mut books = lock(&self.books);
-            books.note_headroom(headroom);
-            if captured == Captured::Frame {
-                books.tail_latency.record(later().monotonic_ns.saturating_sub(now.monotonic_ns));
-            }
-        }
         if let Some(credit) = &self.credit {
             credit.store(self.tail.cursor(), Ordering::Release);
         }
@@ -165,7 +161,12 @@ impl Capture {
             && self.pool.has_room_or_never(self.device.record_bytes_max())
     }
 
-    fn take(&mut self, candidate: &Candidate, now: Moment) -> Captured {
+    fn take(
+        &mut self,
+        candidate: &Candidate,
+        now: Moment,
+        later: impl FnOnce() -> Moment,
+    ) -> Captured {
         let length = candidate.trailer.length;
         let Some(mut slab) = self.slab(record_bytes(frame_body_bytes(length))) else {
             return self.pass_without_slab(candidate);
@@ -186,7 +187,7 @@ impl Capture {
             lost_before: std::mem::take(&mut self.lost_before),
             session: self.origin.session,
         };
-        self.pass(&Frame::seal(slab, header, candidate.trailer.time), now);
+        self.pass(&Frame::seal(slab, header, candidate.trailer.time), now, later);
         Captured::Frame
     }
 
@@ -214,13 +215,15 @@ impl Capture {
         gave_way
     }
 
-    fn pass(&mut self, frame: &Frame, now: Moment) {
+    fn pass(&mut self, frame: &Frame, now: Moment, later: impl FnOnce() -> Moment) {
         let mut books = lock(&self.books);
         books.ring_passed();
+        books.note_headroom(self.headroom_bytes);
         offer(&mut self.proc, &mut books.proc, frame, now);
         if let Some(arch) = &mut self.arch {
             offer(arch, &mut books.arch, frame, now);
         }
+        books.tail_latency.record(later().monotonic_ns.saturating_sub(now.monotonic_ns));
     }
 
     fn pass_without_slab(&mut self, candidate: &Candidate) -> Captured {
@@ -231,6 +234,7 @@ impl Capture {
         self.lost_before += 1;
         let mut books = lock(&self.books);
         books.ring_passed();
+        books.note_headroom(self.headroom_bytes);
         miss(&mut self.proc, &mut books.proc, loss);
         if let Some(arch) = &mut self.arch {
             miss(arch, &mut books.arch, loss);
@@ -240,7 +244,10 @@ impl Capture {
 
     fn lose(&mut self, loss: Loss) -> Captured {
         self.lost_before += loss.count;
-        lock(&self.books).ring_lost(loss.reason, loss.count);
+        let mut books = lock(&self.books);
+        books.ring_lost(loss.reason, loss.count);
+        books.note_headroom(self.headroom_bytes);
+        drop(books);
         self.proc.lose(loss);
         if let Some(arch) = &mut self.arch {
             arch.lose(loss);
