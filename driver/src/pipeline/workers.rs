@@ -98,10 +98,13 @@ impl ArchiveWorker {
     /// How long completions and syncs may wait when no frame comes.
     const TICK: Duration = Duration::from_millis(20);
 
+    /// Frames that are appended before anybody hears of them.
+    const BURST_FRAMES: usize = 16;
+
     fn run(mut self, frames: &Receiver<Delivery>, left: &Mutex<Losses>) {
         loop {
             match self.next(frames) {
-                Ok(delivery) => self.append(delivery),
+                Ok(delivery) => self.append_burst(delivery, frames),
                 Err(RecvTimeoutError::Timeout) => self.archive.poll(Moment::now()),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -121,11 +124,16 @@ impl ArchiveWorker {
         }
     }
 
-    fn append(&mut self, delivery: Delivery) {
-        let now = Moment::now();
-        delivery.lost.iter().for_each(|loss| self.archive.append_loss(loss, now));
-        self.archive.append(delivery.frame, now);
-        self.archive.poll(now);
+    /// Appends what waits, so that it shares a sync where every frame is to be durable, and an entry
+    /// in the books.
+    fn append_burst(&mut self, first: Delivery, frames: &Receiver<Delivery>) {
+        let rest = frames.try_iter().take(Self::BURST_FRAMES - 1);
+        for delivery in std::iter::once(first).chain(rest) {
+            let now = Moment::now();
+            delivery.lost.iter().for_each(|loss| self.archive.append_loss(loss, now));
+            self.archive.append(delivery.frame, now);
+        }
+        self.archive.poll(Moment::now());
     }
 
     /// Enters in the books what the archive did since the last time.
