@@ -8,9 +8,10 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use circbuf_abi::registers::{
-    COMPLETE, EPOCH, FILE_SUFFIX, FRAMES, MAGIC, MAGIC_VALUE, PAGE_BYTES, RESERVED, RING_BYTES,
-    RING_DEVICE, RING_INODE, STATE, STATE_ENDED, UPDATE, VERSION, VERSION_VALUE, WRITTEN,
+    COMPLETE, EPOCH, FRAMES, MAGIC, MAGIC_VALUE, PAGE_BYTES, RESERVED, RING_BYTES, RING_DEVICE,
+    RING_INODE, STATE, STATE_ENDED, UPDATE, VERSION, VERSION_VALUE, WRITTEN,
 };
+use circbuf_driver::device::registers_path;
 use circbuf_driver::forensics::{NoRing, RingImage, Writer};
 
 /// Larger files are not taken for rings: a camera's has at most 64 MiB, and `/dev/zero` has no end.
@@ -127,14 +128,6 @@ impl RingCopy {
         let writer = Writer { written: u64_at(&page, WRITTEN), reserved: u64_at(&page, RESERVED) };
         Ok(image.with_writer(writer))
     }
-}
-
-/// Name of the register page that stands beside a ring file.
-#[must_use]
-pub fn registers_path(ring: &Path) -> PathBuf {
-    let mut path = ring.as_os_str().to_owned();
-    path.push(FILE_SUFFIX);
-    path.into()
 }
 
 /// Opens a file for reading, directories excepted.

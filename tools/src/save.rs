@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use circbuf_abi::registers::{RESERVED, WRITTEN};
 
-use crate::ring_file::{ReadError, RingCopy, mark_ended, registers_path, u64_at};
+use circbuf_driver::device::registers_path;
+
+use crate::ring_file::{ReadError, RingCopy, mark_ended, u64_at};
 
 /// Why no image was saved.
 #[derive(Debug, thiserror::Error)]

@@ -72,7 +72,8 @@ fn refused_kind(kind: &std::fs::FileType) -> Option<&'static str> {
 }
 
 /// The name of the register page beside the ring at `path`.
-pub(super) fn registers_path(path: &Path) -> PathBuf {
+#[must_use]
+pub fn registers_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(FILE_SUFFIX);
     PathBuf::from(name)

@@ -14,6 +14,7 @@ use crate::record::record_bytes;
 use crate::registers::{Registers, RegistersError};
 use crate::ring::slot;
 use file::RingFile;
+pub use file::registers_path;
 
 /// A ring that can be tailed, with its register page where it has one.
 #[derive(Debug)]
