@@ -45,7 +45,7 @@ P
 ok "$frames frames of 2048x1536 archived, decoded by djpeg and PIL, numbers as in the ledger"
 
 # Archived scans of files that the frame header can express are those of the files.
-mkdir cjpeg-default pil-default other
+mkdir cjpeg-default pil-default pil-gray other
 ffmpeg -v error -f lavfi -i testsrc2=size=640x480:rate=1 -frames:v 4 source%d.ppm
 for n in 1 2 3 4; do cjpeg source$n.ppm > cjpeg-default/$n.jpg; done
 "$python" - <<'P'
@@ -53,9 +53,10 @@ from PIL import Image
 for n in (1, 2, 3, 4):
     picture = Image.open(f"source{n}.ppm")
     picture.save(f"pil-default/{n}.jpg")
+    picture.convert("L").save(f"pil-gray/{n}.jpg")
     picture.save(f"other/{n}.jpg", quality=92, subsampling=0, optimize=True)
 P
-for set in cjpeg-default pil-default; do
+for set in cjpeg-default pil-default pil-gray; do
   circbuf run "$set" --frames 4 --fps 50 --archive "$set.archive" --json --jpeg verbatim > run.json 2> notes.txt
   circbuf archive export "$set.archive" --out "$set.out" > /dev/null
   "$python" - "$here" "$set" <<'P'

@@ -24,7 +24,8 @@ pub const SCHEMA: &str = "circbuf.stats/1";
 pub struct Books {
     /// Frames found, whole or not.
     pub detected: u64,
-    /// Frames found whole.
+    /// Frames found whole; those that no slab was free for by what stands around them alone, since
+    /// they were not copied.
     pub passed: u64,
     /// Frames refused because the writer was, or may have been, at them.
     pub torn: u64,
