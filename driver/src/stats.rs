@@ -164,6 +164,14 @@ pub struct RingLost {
     pub corrupt: u64,
 }
 
+impl RingLost {
+    /// Frames lost, for whatever reason.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.overrun + self.torn + self.corrupt
+    }
+}
+
 /// The consumers' books.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ConsumerBooks {
@@ -266,6 +274,14 @@ pub struct Imbalance {
 }
 
 impl Snapshot {
+    /// Frames that the consumer which lost more did not get, its own policy apart: what the ring lost
+    /// and what it lost itself.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let consumers = &self.consumers;
+        self.ring.lost.total() + consumers.proc.lost.total().max(consumers.arch.book.lost.total())
+    }
+
     /// Checks all equations.
     ///
     /// # Errors

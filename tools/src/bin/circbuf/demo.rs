@@ -133,8 +133,7 @@ impl Comparison {
         }
         let snapshot = &outcome.finished.snapshot;
         let book = &snapshot.consumers.arch.book;
-        let ring = snapshot.ring.lost;
-        let named = book.lost.total() + book.policy + ring.overrun + ring.torn + ring.corrupt;
+        let named = book.lost.total() + book.policy + snapshot.ring.lost.total();
         match self.missing == named {
             true => Ok(()),
             false => Err(Failure::failed(format!(

@@ -183,13 +183,8 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
 /// Whether more was lost than allowed: the ring's losses and those of the worse consumer.
 pub(crate) fn check_budget(snapshot: &Snapshot, budget: Option<LossBudget>) -> Result<(), Failure> {
     let Some(budget) = budget else { return Ok(()) };
-    let consumers = &snapshot.consumers;
-    let ring = snapshot.ring.lost;
-    let lost = ring.overrun
-        + ring.torn
-        + ring.corrupt
-        + consumers.proc.lost.total().max(consumers.arch.book.lost.total());
-    let expected = snapshot.ring.frames_detected + ring.overrun;
+    let lost = snapshot.lost();
+    let expected = snapshot.ring.frames_detected + snapshot.ring.lost.overrun;
     let (exceeded, allowed) = match budget {
         LossBudget::Frames(frames) => (lost > frames, frames.to_string()),
         LossBudget::Percent(percent) => {

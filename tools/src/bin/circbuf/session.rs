@@ -235,11 +235,7 @@ fn status(before: &Snapshot, now: &Snapshot) -> String {
     let seconds = (now.elapsed_s - before.elapsed_s).max(1e-3);
     let fps = (now.ring.passed - before.ring.passed) as f64 / seconds;
     let arch = &now.consumers.arch;
-    let (ring, consumers) = (now.ring.lost, &now.consumers);
-    let lost = ring.overrun
-        + ring.torn
-        + ring.corrupt
-        + consumers.proc.lost.total().max(consumers.arch.book.lost.total());
+    let lost = now.lost();
     let written = (arch.bytes_written - before.consumers.arch.bytes_written) as f64 / seconds / 1e6;
     format!(
         "{:7.1} s  {} frames, {fps:.1}/s, {lost} lost  proc {}  archive {}, {written:.1} MB/s",
