@@ -12,7 +12,7 @@ use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
 use crate::slab::{Slab, SlabPool};
 use crate::stats::{Account, Books};
 use crate::tail::{Step, Tail};
-use crate::validate::{Candidate, check_in_place, copy_and_check};
+use crate::validate::{Candidate, Refused, check_in_place, copy_and_check};
 
 /// Books that several threads keep.
 pub(crate) type SharedBooks = Arc<Mutex<Books>>;
@@ -172,7 +172,7 @@ impl Capture {
             return self.pass_without_slab(candidate);
         };
         if let Err(refused) = copy_and_check(&self.device, candidate, &mut slab) {
-            return self.lose(one(candidate, refused.reason, self.tail.is_exact()));
+            return self.lose(refused_one(candidate, refused, self.tail.is_exact()));
         }
         let header = RecordHeader {
             kind: RecordKind::Frame,
@@ -228,7 +228,7 @@ impl Capture {
 
     fn pass_without_slab(&mut self, candidate: &Candidate) -> Captured {
         if let Err(refused) = check_in_place(&self.device, candidate) {
-            return self.lose(one(candidate, refused.reason, self.tail.is_exact()));
+            return self.lose(refused_one(candidate, refused, self.tail.is_exact()));
         }
         let loss = one(candidate, LossReason::NoSlab, true);
         self.lost_before += 1;
@@ -259,7 +259,13 @@ impl Capture {
 /// A loss of the candidate alone.
 fn one(candidate: &Candidate, reason: LossReason, exact: bool) -> Loss {
     let time = Some(candidate.trailer.time);
-    Loss { reason, sequence: candidate.sequence, count: 1, exact, first: time, last: time }
+    let sequence = candidate.sequence;
+    Loss { reason, refusal: None, sequence, count: 1, exact, first: time, last: time }
+}
+
+/// The loss of a candidate that the law refused.
+fn refused_one(candidate: &Candidate, refused: Refused, exact: bool) -> Loss {
+    Loss { refusal: Some(refused.refusal), ..one(candidate, refused.reason, exact) }
 }
 
 /// Offers a frame to a consumer and enters what became of it.

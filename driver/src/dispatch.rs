@@ -41,6 +41,7 @@ impl Losses {
             Some(known) => {
                 known.count += loss.count;
                 known.exact &= loss.exact;
+                known.refusal = known.refusal.filter(|_| known.refusal == loss.refusal);
                 known.last = loss.last.or(known.last);
             }
             None => self.0.push(loss),
@@ -180,6 +181,7 @@ impl Outlet {
         let time = Some(delivery.frame.time());
         self.untold.push(Loss {
             reason,
+            refusal: None,
             sequence: delivery.frame.sequence(),
             count: 1,
             exact: true,
@@ -251,6 +253,7 @@ mod tests {
     fn losses_of_one_stretch_are_one_and_their_number_is_bounded() {
         let loss = |sequence, reason| Loss {
             reason,
+            refusal: None,
             sequence,
             count: 1,
             exact: true,

@@ -55,11 +55,60 @@ impl LossReason {
     }
 }
 
+/// Which point of the law of validity (see [`crate::validate`]) a refused frame failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Point 1: no lawful trailer leads from the end of the frame before to its own end.
+    NoFrame,
+    /// Point 1: the trailer is that of the frame before, left standing.
+    Stale,
+    /// Point 2: FF FF in the payload.
+    Pair,
+    /// Point 2: a byte between payload and trailer is not zero.
+    Padding,
+    /// Point 3: the trailer has changed, or the copy holds another one.
+    Trailer,
+    /// Point 3: no signature, or a length that is not the trailer's.
+    Header,
+    /// Point 4: the writer had come back to the slot in front, or the device was reset.
+    Overtaken,
+}
+
+impl Refusal {
+    /// All refusals, in the order of their codes in a loss record, which count from 1.
+    pub const ALL: [Refusal; 7] = [
+        Refusal::NoFrame,
+        Refusal::Stale,
+        Refusal::Pair,
+        Refusal::Padding,
+        Refusal::Trailer,
+        Refusal::Header,
+        Refusal::Overtaken,
+    ];
+
+    /// The name that stands in tables and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refusal::NoFrame => "no_frame",
+            Refusal::Stale => "stale",
+            Refusal::Pair => "pair",
+            Refusal::Padding => "padding",
+            Refusal::Trailer => "trailer",
+            Refusal::Header => "header",
+            Refusal::Overtaken => "overtaken",
+        }
+    }
+}
+
 /// A stretch of missing frames with one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// Why.
     pub reason: LossReason,
+    /// What exactly was wrong with frames that are torn or corrupt; `None` for other reasons.
+    pub refusal: Option<Refusal>,
     /// Number of the first missing frame.
     pub sequence: u64,
     /// How many, at least 1.
@@ -80,7 +129,8 @@ impl Loss {
     /// `next` itself, if it is a stretch of its own.
     pub fn join(&mut self, next: Loss) -> Result<(), Loss> {
         let follows = self.sequence + self.count == next.sequence;
-        if self.reason != next.reason || self.exact != next.exact || !follows {
+        let alike = |loss: &Loss| (loss.reason, loss.refusal, loss.exact);
+        if alike(self) != alike(&next) || !follows {
             return Err(next);
         }
         self.count += next.count;
@@ -95,7 +145,8 @@ impl Loss {
     /// If `body` is shorter than [`LOSS_BODY_BYTES`].
     pub(crate) fn encode(&self, body: &mut [u8]) {
         LittleEndian::write_u32(body, self.reason.code());
-        LittleEndian::write_u32(&mut body[4..], u32::from(self.exact));
+        let refusal = self.refusal.map_or(0, |refusal| refusal as u32 + 1);
+        LittleEndian::write_u32(&mut body[4..], refusal << 8 | u32::from(self.exact));
         LittleEndian::write_u64(&mut body[8..], self.count);
         let (first, last) = (self.first.unwrap_or_default(), self.last.unwrap_or_default());
         LittleEndian::write_u32_into(
@@ -108,11 +159,15 @@ impl Loss {
     pub(crate) fn decode(body: &[u8; LOSS_BODY_BYTES], sequence: u64) -> Option<Loss> {
         let half = |offset| LittleEndian::read_u32(&body[offset..]);
         let reason = LossReason::ALL.into_iter().find(|reason| reason.code() == half(0))?;
+        let (refusal, exact) = match (half(4) >> 8) as usize {
+            0 => (None, half(4)),
+            code => (Some(*Refusal::ALL.get(code - 1)?), half(4) & 0xFF),
+        };
         let count = LittleEndian::read_u64(&body[8..]);
         let times = [16, 24].map(|at| Timestamp { sec: half(at), usec: half(at + 4) });
-        let lawful = half(4) <= 1 && count >= 1 && times.iter().all(|t| t.usec < MICROSECONDS);
+        let lawful = exact <= 1 && count >= 1 && times.iter().all(|t| t.usec < MICROSECONDS);
         let [first, last] = times.map(|time| (time != Timestamp::default()).then_some(time));
-        lawful.then_some(Loss { reason, sequence, count, exact: half(4) == 1, first, last })
+        lawful.then_some(Loss { reason, refusal, sequence, count, exact: exact == 1, first, last })
     }
 }
 
@@ -123,12 +178,13 @@ mod tests {
     #[test]
     fn the_body_of_a_loss_record_stands_byte_for_byte_as_drawn() {
         let first = Some(Timestamp { sec: 0x0102_0304, usec: 0x0D_BBA0 });
-        let (reason, exact) = (LossReason::NoSlab, true);
-        let loss = Loss { reason, sequence: 9, count: 3, exact, first, last: None };
+        let (reason, refusal) = (LossReason::Torn, Some(Refusal::Header));
+        let exact = true;
+        let loss = Loss { reason, refusal, sequence: 9, count: 3, exact, first, last: None };
         let mut body = [0xEE; LOSS_BODY_BYTES];
         loss.encode(&mut body);
         let mut by_hand = Vec::new();
-        by_hand.extend(*b"\x04\0\0\0\x01\0\0\0\x03\0\0\0\0\0\0\0");
+        by_hand.extend(*b"\x02\0\0\0\x01\x06\0\0\x03\0\0\0\0\0\0\0");
         by_hand.extend(*b"\x04\x03\x02\x01\xA0\xBB\x0D\0\0\0\0\0\0\0\0\0");
         assert_eq!(body[..], by_hand[..]);
         assert_eq!(Loss::decode(&body, 9), Some(loss));
@@ -137,10 +193,11 @@ mod tests {
     #[test]
     fn a_body_that_is_no_loss_is_refused() {
         let (reason, exact) = (LossReason::Io, false);
-        let loss = Loss { reason, sequence: 0, count: 1, exact, first: None, last: None };
+        let loss =
+            Loss { reason, refusal: None, sequence: 0, count: 1, exact, first: None, last: None };
         let mut body = [0; LOSS_BODY_BYTES];
         loss.encode(&mut body);
-        for (place, value) in [(0, 0), (0, 7), (4, 2), (8, 0), (23, 1), (31, 1)] {
+        for (place, value) in [(0, 0), (0, 7), (4, 2), (5, 8), (6, 1), (8, 0), (23, 1), (31, 1)] {
             let mut other = body;
             other[place] = value;
             assert_eq!(Loss::decode(&other, 0), None, "byte {place} = {value}");

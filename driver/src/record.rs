@@ -12,8 +12,10 @@
 //! ..  zeros up to a multiple of 4096
 //! ```
 //!
-//! The body of a loss: u32 reason, u32 exact, u64 count, then first and last time as u32 seconds
-//! and u32 microseconds each; zero where a time is unknown.
+//! The body of a loss: u32 reason (1 overrun, 2 torn, 3 corrupt, 4 no_slab, 5 queue_full, 6 io), u8
+//! exact, u8 refusal (0, or 1 no_frame, 2 stale, 3 pair, 4 padding, 5 trailer, 6 header,
+//! 7 overtaken), u16 zero, u64 count, then first and last time as u32 seconds and u32 microseconds
+//! each; zero where a time is unknown.
 
 use byteorder::{ByteOrder, LittleEndian};
 use circbuf_abi::header::HEADER_BYTES;

@@ -30,7 +30,7 @@ use std::sync::atomic::{Ordering, fence};
 use circbuf_abi::ring::{TRAILER_BYTES, ZEROS_MAX, ZEROS_MIN};
 
 use crate::device::Device;
-use crate::loss::LossReason;
+use crate::loss::{LossReason, Refusal};
 use crate::record::{PAYLOAD_OFFSET, RECORD_HEADER_BYTES};
 use crate::registers::Registers;
 use crate::ring::{FrameHeader, Trailer, padded, slot};
@@ -61,24 +61,6 @@ impl Candidate {
     fn end(&self) -> u64 {
         self.start + padded(self.trailer.length)
     }
-}
-
-/// Why a candidate was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Point 2: FF FF in the payload.
-    Pair,
-    /// Point 2: a byte between payload and trailer is not zero.
-    Padding,
-    /// Point 3: the trailer has changed, or the copy holds another one.
-    Trailer,
-    /// Point 3: no signature, or a length that is not the trailer's.
-    Header,
-    /// Point 4: the writer had come back to the slot in front.
-    Overtaken {
-        /// How far, in bytes; 0 if the device was reset or its file truncated.
-        by_bytes: u64,
-    },
 }
 
 /// A refused candidate.
@@ -178,17 +160,14 @@ fn not_overtaken(device: &Device, candidate: &Candidate) -> Result<(), Refusal> 
     let reach = device.registers().map(Registers::reach);
     // Behind all loads from ring and page: zeros that nobody wrote look like a payload.
     if device.is_truncated() {
-        return Err(Refusal::Overtaken { by_bytes: 0 });
+        return Err(Refusal::Overtaken);
     }
     let Some(reach) = reach else { return Ok(()) };
     // S - 32 + ring, written so that the first frame of an epoch does not wrap.
     let limit = candidate.start.saturating_add(device.ring().bytes() - 32);
-    if reach.epoch != candidate.epoch {
-        return Err(Refusal::Overtaken { by_bytes: 0 });
-    }
-    match reach.reserved <= limit {
+    match reach.epoch == candidate.epoch && reach.reserved <= limit {
         true => Ok(()),
-        false => Err(Refusal::Overtaken { by_bytes: reach.reserved - limit }),
+        false => Err(Refusal::Overtaken),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use circbuf_abi::ring::GAP_BYTES;
 
 use crate::clock::RunningClock;
+use crate::fault::FaultSet;
 use crate::fpga::{Fpga, FrameError, Progress};
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::model::{FrameTime, Picture};
@@ -182,6 +183,9 @@ impl Channel {
             crc32c: crc32c::crc32c(payload),
             sec: time.sec,
             usec: time.usec,
+            faults: FaultSet::EMPTY,
+            damaged: false,
+            undetectable: false,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::fault::FaultSet;
 use crate::model::FrameTime;
 
 /// One frame, as one JSON line of a ledger.
@@ -19,15 +20,25 @@ pub struct LedgerEntry {
     pub start: u64,
     /// Offset in the ring of its first byte.
     pub offset: u64,
-    /// Length of its payload in stuffed bytes.
+    /// Length in bytes of the stuffed payload that was written, whatever the trailer tells.
     pub length: u32,
-    /// CRC-32C of its stuffed payload; 8 hexadecimal digits in JSON.
+    /// CRC-32C of the payload as it was written into the ring; 8 hexadecimal digits in JSON.
     #[serde(serialize_with = "to_hex", deserialize_with = "from_hex")]
     pub crc32c: u32,
     /// Its time: seconds since 1970.
     pub sec: u32,
     /// Its time: microseconds.
     pub usec: u32,
+    /// What was done to it.
+    #[serde(default)]
+    pub faults: FaultSet,
+    /// Whether it is not as the camera meant it: it must not be handed on.
+    #[serde(default)]
+    pub damaged: bool,
+    /// Whether a damaged frame is lawful all the same: wrong in payload, parameters or time only. The
+    /// FPGA sends no checksum, so no driver can tell; handed on, it has to be as it was written.
+    #[serde(default)]
+    pub undetectable: bool,
 }
 
 impl LedgerEntry {
@@ -85,7 +96,7 @@ impl Ledger {
         Self::default()
     }
 
-    /// Keeps every entry in memory (48 bytes a frame), for tests and examples.
+    /// Keeps every entry in memory (56 bytes a frame), for tests and examples.
     #[must_use]
     pub fn in_memory() -> Self {
         Self { entries: Some(Vec::new()), ..Self::default() }
@@ -189,10 +200,14 @@ mod tests {
         crc32c: 0x0A1B_2C3D,
         sec: 0x46FF_4A82,
         usec: 197_565,
+        faults: FaultSet::EMPTY,
+        damaged: false,
+        undetectable: false,
     };
     const LINE: &str = concat!(
         r#"{"number":7,"epoch":1,"start":20019424,"offset":227552,"length":227582,"#,
-        r#""crc32c":"0a1b2c3d","sec":1191135874,"usec":197565}"#
+        r#""crc32c":"0a1b2c3d","sec":1191135874,"usec":197565,"#,
+        r#""faults":[],"damaged":false,"undetectable":false}"#
     );
 
     #[test]

@@ -72,6 +72,7 @@ pub mod clock;
 mod dma;
 pub mod encode;
 pub mod escape;
+pub mod fault;
 pub mod font;
 pub mod fpga;
 pub mod framecode;

@@ -272,7 +272,15 @@ impl Archive {
         self.counters.frames_lost_io += 1;
         let (first, last) = (Some(time), Some(time));
         let reason = LossReason::Io;
-        self.outage.owe(Loss { reason, sequence, count: 1, exact: true, first, last });
+        self.outage.owe(Loss {
+            reason,
+            refusal: None,
+            sequence,
+            count: 1,
+            exact: true,
+            first,
+            last,
+        });
     }
 
     fn reap(&mut self, wait: bool, now: Moment) {

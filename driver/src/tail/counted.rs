@@ -4,7 +4,7 @@ use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
-use crate::loss::{Loss, LossReason};
+use crate::loss::{Loss, LossReason, Refusal};
 use crate::registers::{Progress, Reach, Registers, RegistersError};
 use crate::ring::{Timestamp, padded, slot};
 use crate::validate::Candidate;
@@ -309,7 +309,9 @@ impl Counted {
         }
         let sequence = self.sequence;
         self.sequence += count;
-        Step::Lost(Loss { reason, sequence, count, exact: true, first: self.last_time, last })
+        let refusal = (reason == LossReason::Corrupt).then_some(Refusal::NoFrame);
+        let first = self.last_time;
+        Step::Lost(Loss { reason, refusal, sequence, count, exact: true, first, last })
     }
 }
 

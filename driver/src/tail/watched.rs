@@ -268,7 +268,7 @@ impl Watched {
         }
         let sequence = self.sequence;
         self.sequence += count;
-        Step::Lost(Loss { reason, sequence, count, exact: false, first, last })
+        Step::Lost(Loss { reason, refusal: None, sequence, count, exact: false, first, last })
     }
 }
 

@@ -189,8 +189,12 @@ fn a_consumer_that_hangs_loses_frames_and_nobody_else_does() {
 /// A named pipe opened and filled with empty lines.
 fn fill(pipe: &Path) -> fs::File {
     let mut options = fs::OpenOptions::new();
-    let mut filler =
-        options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(pipe).unwrap();
+    let mut filler = options
+        .read(true)
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(pipe)
+        .expect("a pipe");
     while filler.write(b"\n").is_ok() {}
     filler
 }

@@ -28,7 +28,8 @@ fn write_into(dir: &Path) {
     archive.append(frame(&pool, 0, 100), NOW);
     archive.append(frame(&pool, 1, 6000), NOW);
     let (reason, exact) = (LossReason::NoSlab, true);
-    let loss = Loss { reason, sequence: 2, count: 1, exact, first: None, last: None };
+    let loss =
+        Loss { reason, refusal: None, sequence: 2, count: 1, exact, first: None, last: None };
     archive.append_loss(&loss, NOW);
     archive.append(frame(&pool, 3, 200), NOW);
     archive.append(frame(&pool, 4, 5000), NOW);

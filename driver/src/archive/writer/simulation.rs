@@ -69,7 +69,8 @@ impl World {
                 let count = 1 + self.below(3);
                 let (reason, exact) = (LossReason::Overrun, true);
                 let sequence = self.sequence;
-                let loss = Loss { reason, sequence, count, exact, first: None, last: None };
+                let loss =
+                    Loss { reason, refusal: None, sequence, count, exact, first: None, last: None };
                 archive.append_loss(&loss, self.now);
                 self.sequence += count;
                 self.overrun += count;

@@ -86,7 +86,7 @@ fn options(durability: Durability) -> ArchiveOptions {
 
 fn overrun(sequence: u64, count: u64) -> Loss {
     let (reason, exact) = (LossReason::Overrun, true);
-    Loss { reason, sequence, count, exact, first: None, last: None }
+    Loss { reason, refusal: None, sequence, count, exact, first: None, last: None }
 }
 
 #[test]
