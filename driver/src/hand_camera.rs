@@ -78,8 +78,20 @@ impl HandCamera {
         self.emit_payload(&HandCamera::payload(self.frames, length));
     }
 
+    /// The byte at a cursor.
+    pub(crate) fn byte(&self, cursor: u64) -> u8 {
+        let mut byte = [0];
+        self.ring.read_exact_at(&mut byte, cursor % self.ring_bytes).unwrap();
+        byte[0]
+    }
+
     /// A whole frame: bytes, stamp, counters.
     pub(crate) fn emit_payload(&mut self, payload: &[u8]) {
+        self.emit_and(payload, |_| {});
+    }
+
+    /// The same, with something done to it before the counters tell of it.
+    pub(crate) fn emit_and(&mut self, payload: &[u8], before_told: impl FnOnce(&HandCamera)) {
         let start = self.next;
         let mut bytes = payload.to_vec();
         bytes.extend([0; 4]);
@@ -100,6 +112,7 @@ impl HandCamera {
         if self.stamps {
             self.stamp(start, payload.len());
         }
+        before_told(self);
         self.next = end + 32;
         self.frames += 1;
         self.publish();
@@ -118,9 +131,12 @@ impl HandCamera {
         self.register(reg::FRAMES, self.frames);
     }
 
-    /// Goes on as if the camera had begun at this cursor.
+    /// Goes on as if the last frame had ended at this cursor.
     pub(crate) fn begin_at(&mut self, cursor: u64) {
         self.next = cursor;
+        if cursor >= 64 {
+            self.put(cursor - 44, &[7, 0, 0, 0, 7, 0, 0, 0, 16, 0, 0, 0xFF]);
+        }
         self.register(reg::RESERVED, cursor);
         self.register(reg::WRITTEN, cursor);
         self.publish();

@@ -66,7 +66,7 @@ impl Candidate {
 /// A refused candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// The first point that did not hold.
+    /// Point 4 if it did not hold, otherwise the first point that did not.
     pub refusal: Refusal,
     /// Torn if the writer was, or may have been, at it; corrupt if these bytes were there all the time.
     pub reason: LossReason,
@@ -78,7 +78,7 @@ pub struct Refused {
 /// device's geometry.
 ///
 /// # Errors
-/// With the first point that did not hold. The slab's content is worthless then.
+/// With the point that did not hold. The slab's content is worthless then.
 ///
 /// # Panics
 /// If the slab is too small for the frame.
@@ -100,9 +100,7 @@ pub fn copy_and_check(
     };
     let kept = still_stands(device, candidate, &header);
     let reach = not_overtaken(device, candidate);
-    if let Err(refusal) = content.and(kept).and(reach) {
-        return Err(Refused { refusal, reason: reason(refusal, kept, reach) });
-    }
+    judge(content, kept, reach)?;
     let header = match candidate.stamped {
         true => header,
         false => synthesised(device, length),
@@ -115,12 +113,12 @@ pub fn copy_and_check(
 /// for that reason, or would have been refused anyway.
 ///
 /// # Errors
-/// With the first point that did not hold.
+/// With the point that did not hold.
 pub fn check_in_place(device: &Device, candidate: &Candidate) -> Result<(), Refused> {
     fence(Ordering::Acquire);
     let kept = still_stands(device, candidate, &device.ring().header(candidate.start));
     let reach = not_overtaken(device, candidate);
-    kept.and(reach).map_err(|refusal| Refused { refusal, reason: reason(refusal, kept, reach) })
+    judge(Ok(()), kept, reach)
 }
 
 /// Point 2, the part behind the payload.
@@ -171,13 +169,16 @@ fn not_overtaken(device: &Device, candidate: &Candidate) -> Result<(), Refusal> 
     }
 }
 
-/// Bytes that nobody was at while they were read are no frame; where a point behind the copy does not
-/// hold, somebody was.
-fn reason(refusal: Refusal, kept: Result<(), Refusal>, reach: Result<(), Refusal>) -> LossReason {
-    match refusal {
-        Refusal::Pair | Refusal::Padding if kept.is_ok() && reach.is_ok() => LossReason::Corrupt,
-        _ => LossReason::Torn,
-    }
+/// Where the writer had come by, that says it all. Otherwise bytes that nobody was at while they were
+/// read are no frame; where point 3 does not hold, somebody may have been.
+fn judge(
+    content: Result<(), Refusal>,
+    kept: Result<(), Refusal>,
+    reach: Result<(), Refusal>,
+) -> Result<(), Refused> {
+    let is_corrupt = kept.is_ok() && reach.is_ok() && content != Err(Refusal::Trailer);
+    let reason = if is_corrupt { LossReason::Corrupt } else { LossReason::Torn };
+    reach.and(content).and(kept).map_err(|refusal| Refused { refusal, reason })
 }
 
 fn synthesised(device: &Device, length: u32) -> FrameHeader {

@@ -103,9 +103,10 @@ impl Channel {
         let Some(credit) = &self.credit else { return Ok(()) };
         let ring_bytes = self.ring().ring_bytes();
         let (_, slot_bytes) = self.fpga.measure(picture.payload)?;
-        // The header slot in front of what is released belongs to the driver's next frame.
+        // The header slot in front of what is released belongs to the driver's next frame, and the
+        // trailer in front of that tells it whether the next one is stale.
         let needed =
-            (self.fpga.cursor() + slot_bytes + GAP_BYTES as u64).saturating_sub(ring_bytes);
+            (self.fpga.cursor() + slot_bytes + 2 * GAP_BYTES as u64).saturating_sub(ring_bytes);
         let mut looks = 0;
         while credit.load(Ordering::Acquire) < needed && !stop.load(Ordering::Relaxed) {
             if looks < CREDIT_LOOKS {

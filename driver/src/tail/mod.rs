@@ -7,6 +7,7 @@
 //! A tail has neither thread nor clock: each call of [`Tail::poll`] is one bounded step.
 
 mod counted;
+mod survey;
 mod watched;
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+mod damage;
+
 use super::*;
 use crate::hand_camera::HandCamera;
 use crate::loss::LossReason;

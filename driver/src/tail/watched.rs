@@ -8,8 +8,9 @@
 use std::collections::HashSet;
 use std::sync::atomic::{Ordering, fence};
 
-use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, TRAILER_MARKER};
+use circbuf_abi::ring::TRAILER_MARKER;
 
+use super::survey::{by_header, leading_back};
 use super::{StartAt, Step};
 use crate::device::Device;
 use crate::forensics::{Found, RingImage, Verdict};
@@ -272,33 +273,10 @@ impl Watched {
     }
 }
 
-/// The trailer of the frame that the slot in front of `start` tells of.
-fn by_header(device: &Device, start: u64) -> Option<Trailer> {
-    let header = device.ring().header(start);
-    let length = header.length();
-    if !header.is_stamped() || length == 0 || slot(length) > device.max_slot_bytes() {
-        return None;
-    }
-    // SYNC POINT: signature last. The trailer below is not older than the signature above.
-    fence(Ordering::Acquire);
-    let trailer = device.ring().trailer(start + padded(length));
-    (trailer.is_plausible() && trailer.length == length).then_some(trailer)
-}
-
 /// The first trailer behind `start` that leads back to it and is newer than `newest`; if none is, the
 /// first that leads back to it.
 fn by_trailer(device: &Device, start: u64, newest: Option<Timestamp>) -> Option<Trailer> {
-    let chunk = CHUNK_BYTES as u64;
-    let ends = (1..=(device.max_slot_bytes() - GAP_BYTES as u64) / chunk).map(|n| n * chunk);
-    let mut leading_back = ends
-        .filter(|&end| device.ring().length_word(start + end).to_be_bytes()[0] == TRAILER_MARKER)
-        .map(|end| {
-            // The FPGA's last word: what is read behind it is not older.
-            fence(Ordering::Acquire);
-            (end, device.ring().trailer(start + end))
-        })
-        .filter(|(end, trailer)| trailer.is_plausible() && padded(trailer.length) == *end)
-        .map(|(_, trailer)| trailer);
+    let mut leading_back = leading_back(device, start, device.max_slot_bytes());
     let first = leading_back.next()?;
     let is_newer = |trailer: &Trailer| newest.is_none_or(|newest| trailer.time > newest);
     Some(first).filter(is_newer).or_else(|| leading_back.find(is_newer)).or(Some(first))

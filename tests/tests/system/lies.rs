@@ -119,9 +119,10 @@ impl Liar {
     /// A ring of whole frames of 64 bytes each, which lead back lap after lap.
     fn chain_up(&mut self) {
         let mut frame = [0; 64];
-        frame[24..28].copy_from_slice(&7u32.to_le_bytes());
         frame[28..32].copy_from_slice(&0xFF00_0010u32.to_le_bytes());
         for place in 0..RING / 64 {
+            // Two equal trailers behind each other would be stale.
+            frame[24..28].copy_from_slice(&(place as u32).to_le_bytes());
             self.ring.write_all_at(&frame, place * 64).unwrap();
         }
     }
