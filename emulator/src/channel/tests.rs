@@ -117,7 +117,7 @@ fn the_ledger_tells_where_every_frame_is() {
 
 /// The driver's next header slot, in front of what it has released, is not touched either.
 #[test]
-fn a_lossless_camera_waits_for_the_slot_and_the_header_in_front() {
+fn a_lossless_camera_waits_for_the_slot_and_what_stands_in_front() {
     let credit = Arc::new(AtomicU64::new(0));
     let mut channel = channel(4096, Pace::UNPACED).with_credit(Some(Arc::clone(&credit)));
     let mut clock = Clock::Virtual.start();
@@ -127,7 +127,8 @@ fn a_lossless_camera_waits_for_the_slot_and_the_header_in_front() {
         emit(&mut channel, &mut clock, &payload);
     }
     assert_eq!(channel.fpga.cursor(), 4 * 960);
-    // 256 bytes are left in front of the driver's first frame, 32 of them its header slot.
+    // 256 bytes are left in front of the driver's first frame: 32 of them are its header slot, and
+    // 32 end in the trailer that it compares with its own.
     let blocked = |channel: &Channel, bytes: usize| {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -141,12 +142,12 @@ fn a_lossless_camera_waits_for_the_slot_and_the_header_in_front() {
             blocked
         })
     };
-    assert!(blocked(&channel, 177), "a slot of 256 bytes would take the header slot");
-    // A slot of 224 bytes returns at once, without a stop.
-    channel.wait_for_credit(&picture(&payload[..176]), &GO).unwrap();
-    credit.store(735, Ordering::Release);
+    assert!(blocked(&channel, 145), "a slot of 224 bytes would take the trailer in front");
+    // A slot of 192 bytes returns at once, without a stop.
+    channel.wait_for_credit(&picture(&payload[..144]), &GO).unwrap();
+    credit.store(767, Ordering::Release);
     assert!(blocked(&channel, 912));
-    credit.store(736, Ordering::Release);
+    credit.store(768, Ordering::Release);
     channel.wait_for_credit(&picture(&payload), &GO).unwrap();
     // No driver could ever release enough for this one.
     channel.wait_for_credit(&picture(&[1; 4096]), &GO).unwrap_err();
