@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::clock::{Clock, RunningClock};
+use crate::fault::{Faults, FaultsError};
 use crate::fpga::{Fpga, FrameError, Setup, SetupError};
 use crate::ledger::Ledger;
 use crate::model::{Gap, Model};
@@ -32,10 +33,13 @@ pub struct Options {
     /// Cursor below which the driver has released the ring. With it no frame is begun before its
     /// slot is free: no camera waits like this, but tests and benchmarks want it.
     pub credit: Option<Arc<AtomicU64>>,
+    /// What goes wrong.
+    pub faults: Faults,
 }
 
 impl Options {
-    /// As `model` behaves: its gap and its bus, real time, no frame rate, no limit, no ledger.
+    /// As `model` behaves: its gap and its bus, real time, no frame rate, no limit, no ledger, no
+    /// faults.
     #[must_use]
     pub fn of(model: Model) -> Self {
         Self {
@@ -46,6 +50,7 @@ impl Options {
             limit: Limit::default(),
             ledger: Ledger::none(),
             credit: None,
+            faults: Faults::default(),
         }
     }
 }
@@ -68,6 +73,9 @@ pub enum CameraError {
     /// The ring is too small, or cannot be mapped or named.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The faults are none of this camera's.
+    #[error(transparent)]
+    Faults(#[from] FaultsError),
     /// The source cannot make the next picture.
     #[error("frame {number}: {source}")]
     Source {
@@ -103,17 +111,22 @@ impl Camera {
     ///
     /// # Errors
     /// The ring does not hold four of the source's largest slots, or cannot be mapped or named;
-    /// the frame rate is none.
+    /// the frame rate is none; a fault is about headers, and the ring is bare.
     pub fn new(ring: RingFile, source: Source, options: Options) -> Result<Self, CameraError> {
         options.pace.check()?;
+        let faults = options.faults;
+        // Before the ring has its name.
+        faults.check(!options.bare)?;
         let setup = Setup {
             gap: options.gap,
             stamped: !options.bare,
-            payload_bytes_max: source.payload_bytes_max(),
+            payload_bytes_max: faults
+                .payload_bytes_max(source.payload_bytes_max(), ring.ring_bytes()),
             geometry: source.geometry(),
             frame_period_ns: options.pace.frame_period_ns(),
         };
         let channel = Channel::new(Fpga::new(ring, setup)?, &options.pace)
+            .with_faults(&faults)?
             .with_ledger(options.ledger)
             .with_credit(options.credit);
         Ok(Self { source, channel, clock: options.clock, limit: options.limit })
@@ -178,12 +191,13 @@ impl Camera {
             Err(source) => return Err(CameraError::Source { number, source }),
         };
         clock.sleep_until(exposure.at_ns, stop);
-        let frame_error = |source| CameraError::Frame { number, source };
-        self.channel.wait_for_credit(&picture, stop).map_err(frame_error)?;
+        let frame = self.channel.make(&picture, exposure);
+        let frame = frame.map_err(|source| CameraError::Frame { number, source })?;
+        self.channel.wait_for_credit(&frame, stop);
         if stop.load(Ordering::Relaxed) {
             return Ok(Some(EndedBy::Stop));
         }
-        self.channel.emit(&picture, exposure, clock, stop).map_err(frame_error)?;
+        self.channel.emit(&frame, exposure, clock, stop);
         Ok(None)
     }
 }

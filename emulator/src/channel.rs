@@ -1,4 +1,5 @@
-//! One channel of the camera: the FPGA with its pace, its ledger and, for tests, its credit.
+//! One channel of the camera: the FPGA with its pace, its ledger and, for tests, its credit and its
+//! faults.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,9 +7,9 @@ use std::time::Duration;
 use circbuf_abi::ring::GAP_BYTES;
 
 use crate::clock::RunningClock;
-use crate::fault::FaultSet;
-use crate::fpga::{Fpga, FrameError, Progress};
-use crate::ledger::{Ledger, LedgerEntry};
+use crate::fault::{Doctored, Faults, FaultsError, Injector};
+use crate::fpga::{Fpga, FrameError, Progress, slot_bytes};
+use crate::ledger::Ledger;
 use crate::model::{FrameTime, Picture};
 use crate::pace::{Pace, Schedule};
 use crate::report::{Emitted, EndedBy, Report};
@@ -33,6 +34,8 @@ pub(crate) struct Exposure {
     pub(crate) at_ns: u64,
     /// As the trailer tells it.
     pub(crate) time: FrameTime,
+    /// Whether it follows the schedule; else it follows the frame before.
+    pub(crate) is_scheduled: bool,
 }
 
 /// The way of a picture from the compressor to memory. Dropping it tells the driver that the camera
@@ -41,6 +44,7 @@ pub(crate) struct Exposure {
 pub(crate) struct Channel {
     fpga: Fpga,
     schedule: Schedule,
+    injector: Option<Injector>,
     ledger: Ledger,
     credit: Option<Arc<AtomicU64>>,
     emitted: Arc<Emitted>,
@@ -52,11 +56,19 @@ impl Channel {
         Self {
             fpga,
             schedule: Schedule::new(pace),
+            injector: None,
             ledger: Ledger::none(),
             credit: None,
             emitted: Arc::default(),
             last_time: None,
         }
+    }
+
+    pub(crate) fn with_faults(mut self, faults: &Faults) -> Result<Self, FaultsError> {
+        if !faults.faults.is_empty() {
+            self.injector = Some(Injector::new(faults, &self.fpga)?);
+        }
+        Ok(self)
     }
 
     pub(crate) fn with_ledger(mut self, ledger: Ledger) -> Self {
@@ -84,8 +96,11 @@ impl Channel {
     /// When the next frame is exposed. It is known beforehand, so that a source can draw the time
     /// into the picture.
     pub(crate) fn expose(&self, clock: &RunningClock) -> Exposure {
-        let at_ns = self.schedule.exposure_ns(clock.now_ns());
-        Exposure { at_ns, time: clock.frame_time(at_ns).strictly_after(self.last_time) }
+        let now_ns = clock.now_ns();
+        let sprints = self.injector.as_ref().is_some_and(|faults| faults.is_sprinting(&self.fpga));
+        let at_ns = if sprints { now_ns } else { self.schedule.exposure_ns(now_ns) };
+        let time = clock.frame_time(at_ns).strictly_after(self.last_time);
+        Exposure { at_ns, time, is_scheduled: !sprints }
     }
 
     /// How long the camera will have run at the time of this exposure.
@@ -93,60 +108,63 @@ impl Channel {
         Duration::from_nanos(exposure.at_ns.saturating_sub(self.schedule.start_ns()))
     }
 
-    /// Waits until the driver has released the whole slot of the next frame, or until `stop`. It
-    /// waits in front of the frame and not in the middle, so that a stop leaves whole frames.
-    pub(crate) fn wait_for_credit(
-        &self,
-        picture: &Picture<'_>,
-        stop: &AtomicBool,
-    ) -> Result<(), FrameError> {
-        let Some(credit) = &self.credit else { return Ok(()) };
-        let ring_bytes = self.ring().ring_bytes();
-        let (_, slot_bytes) = self.fpga.measure(picture.payload)?;
+    /// The frame that is written of a picture.
+    pub(crate) fn make<'a>(
+        &mut self,
+        picture: &Picture<'a>,
+        exposure: Exposure,
+    ) -> Result<Doctored<'a>, FrameError> {
+        self.last_time = Some(exposure.time);
+        if let Some(injector) = &mut self.injector {
+            return injector.frame(&self.fpga, picture, exposure.time);
+        }
+        self.fpga.measure(picture.payload)?;
+        Ok(Doctored::sound(picture, exposure.time))
+    }
+
+    /// Waits until the driver has released the whole slot of the next frame, and before a reset the
+    /// whole ring; or until `stop`. It waits in front of the frame and not in the middle, so that a
+    /// stop leaves whole frames.
+    pub(crate) fn wait_for_credit(&self, frame: &Doctored<'_>, stop: &AtomicBool) {
+        if frame.sprints() {
+            return;
+        }
+        let cursor = self.fpga.cursor();
+        let slot_bytes = slot_bytes(frame.payload().len() as u32);
         // The header slot in front of what is released belongs to the driver's next frame, and the
         // trailer in front of that tells it whether the next one is stale.
-        let needed =
-            (self.fpga.cursor() + slot_bytes + 2 * GAP_BYTES as u64).saturating_sub(ring_bytes);
-        let mut looks = 0;
-        while credit.load(Ordering::Acquire) < needed && !stop.load(Ordering::Relaxed) {
-            if looks < CREDIT_LOOKS {
-                looks += 1;
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(CREDIT_SLEEP);
-            }
-        }
-        Ok(())
+        let behind = cursor + slot_bytes + 2 * GAP_BYTES as u64;
+        let needed = match frame.restarts() {
+            true => cursor,
+            false => behind.saturating_sub(self.ring().ring_bytes()),
+        };
+        self.wait_until(stop, |credit| credit >= needed);
     }
 
     /// Writes a frame. A stop makes it hurry, but leaves it whole.
     pub(crate) fn emit(
         &mut self,
-        picture: &Picture<'_>,
+        frame: &Doctored<'_>,
         exposure: Exposure,
         clock: &mut RunningClock,
         stop: &AtomicBool,
-    ) -> Result<(), FrameError> {
-        let entry = self.entry(picture.payload, exposure.time);
-        self.fpga.begin(picture, exposure.time)?;
-        self.last_time = Some(exposure.time);
-        if let Some(slip) = self.schedule.begin(exposure.at_ns, clock.now_ns()) {
-            log::warn!(
-                "frame {} begins {:.1} ms late: source, bus or machine is too slow for the \
-                 frame rate",
-                self.fpga.frames(),
-                slip.as_secs_f64() * 1e3
-            );
+    ) {
+        self.begin(frame, stop);
+        let entry = self.ledger.is_kept().then(|| frame.ledger_entry(&self.fpga));
+        if exposure.is_scheduled {
+            self.enter_in_schedule(exposure, clock);
         }
-        self.transfer(picture.payload, clock, stop);
+        match frame.sprints() {
+            true => while self.fpga.step(frame.payload(), BURST_BYTES) == Progress::Writing {},
+            false => self.transfer(frame, clock, stop),
+        }
         if let Some(entry) = entry {
             self.ledger.add(entry);
         }
-        self.emitted.add(picture.payload);
+        self.emitted.add(frame.payload());
         if self.schedule.is_unpaced() && clock.is_virtual() {
             clock.sleep_until(exposure.at_ns + UNPACED_FRAME_NS, stop);
         }
-        Ok(())
     }
 
     pub(crate) fn report(mut self, ended_by: EndedBy) -> Report {
@@ -157,37 +175,62 @@ impl Channel {
             ended_by,
             late_frames: self.schedule.late_frames(),
             slip_max: self.schedule.slip_max(),
+            faults: self.injector.as_ref().map(|faults| faults.tally().clone()).unwrap_or_default(),
             ledger,
             ledger_error,
         }
     }
 
-    fn transfer(&mut self, payload: &[u8], clock: &mut RunningClock, stop: &AtomicBool) {
+    /// Begins a frame. After a reset, cursors in the credit are of the epoch before until the driver
+    /// has seen it: then it has read nothing of this one.
+    fn begin(&mut self, frame: &Doctored<'_>, stop: &AtomicBool) {
+        let before = self.fpga.cursor();
+        self.fpga.begin_doctored(frame);
+        if frame.restarts() && before > 0 {
+            self.wait_until(stop, |credit| credit < before);
+        }
+    }
+
+    /// Waits until `is_enough` of the credit, if there is any, or until `stop`.
+    fn wait_until(&self, stop: &AtomicBool, is_enough: impl Fn(u64) -> bool) {
+        let Some(credit) = &self.credit else { return };
+        let mut looks = 0;
+        while !is_enough(credit.load(Ordering::Acquire)) && !stop.load(Ordering::Relaxed) {
+            if looks < CREDIT_LOOKS {
+                looks += 1;
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(CREDIT_SLEEP);
+            }
+        }
+    }
+
+    fn enter_in_schedule(&mut self, exposure: Exposure, clock: &RunningClock) {
+        if let Some(slip) = self.schedule.begin(exposure.at_ns, clock.now_ns()) {
+            log::warn!(
+                "frame {} begins {:.1} ms late: source, bus or machine is too slow for the \
+                 frame rate",
+                self.fpga.frames(),
+                slip.as_secs_f64() * 1e3
+            );
+        }
+    }
+
+    fn transfer(&mut self, frame: &Doctored<'_>, clock: &mut RunningClock, stop: &AtomicBool) {
         let start = self.fpga.cursor();
-        while self.fpga.step(payload, BURST_BYTES) == Progress::Writing {
+        let half = slot_bytes(frame.payload().len() as u32) / 2;
+        let mut stall_ns = frame.stall_ns();
+        let burst_bytes = if stall_ns > 0 { BURST_BYTES.min(half) } else { BURST_BYTES };
+        while self.fpga.step(frame.payload(), burst_bytes) == Progress::Writing {
             let sent_bytes = self.fpga.cursor() - start;
+            if stall_ns > 0 && sent_bytes >= half {
+                clock.sleep_until(clock.now_ns() + std::mem::take(&mut stall_ns), stop);
+            }
             if let Some(until_ns) = self.schedule.ahead_until_ns(sent_bytes, || clock.now_ns()) {
                 clock.sleep_until(until_ns, stop);
             }
         }
         self.schedule.end(self.fpga.cursor() - start);
-    }
-
-    /// The frame that is about to be written, if anybody keeps the ledger.
-    fn entry(&self, payload: &[u8], time: FrameTime) -> Option<LedgerEntry> {
-        self.ledger.is_kept().then(|| LedgerEntry {
-            number: self.fpga.frames(),
-            epoch: self.fpga.epoch(),
-            start: self.fpga.cursor(),
-            offset: self.fpga.cursor() % self.ring().ring_bytes(),
-            length: payload.len() as u32,
-            crc32c: crc32c::crc32c(payload),
-            sec: time.sec,
-            usec: time.usec,
-            faults: FaultSet::EMPTY,
-            damaged: false,
-            undetectable: false,
-        })
     }
 }
 

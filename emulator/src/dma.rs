@@ -55,6 +55,15 @@ impl RingMemory {
         self.store_at(self.offset(cursor), &[0; GAP_BYTES]);
     }
 
+    /// The 32 bytes at `cursor`, as they are now.
+    pub(crate) fn load_gap(&self, cursor: u64) -> [u8; GAP_BYTES] {
+        let mut bytes = [0; GAP_BYTES];
+        for (word, value) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
+            *value = self.word(cursor, word).load(Ordering::Relaxed).to_ne_bytes();
+        }
+        bytes
+    }
+
     /// The 8-byte word that is `word` words behind `cursor`.
     pub(crate) fn word(&self, cursor: u64, word: usize) -> &AtomicU64 {
         &self.words()[self.offset(cursor) / WORD_BYTES + word]

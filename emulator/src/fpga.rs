@@ -8,6 +8,7 @@ use circbuf_abi::ring::{
 };
 
 use crate::dma::{RegisterPage, RingMemory, Statics};
+use crate::fault::{Doctored, Manner, Service};
 use crate::interrupt::Interrupt;
 use crate::model::{FrameTime, Gap, Geometry, Picture, RingSizeError, check_ring_bytes};
 use crate::ring_file::{RingFile, RingFileError};
@@ -85,14 +86,17 @@ pub struct Fpga {
     /// Where the next chunk is written.
     cursor: u64,
     current: Option<Current>,
+    /// Whether the gap in front of `cursor` is to be zeroed when the next frame begins.
+    owes_gap: bool,
+    /// Behind the last whole frame, if it is not published yet.
+    unpublished: Option<u64>,
 }
 
 /// The frame that is being written.
 #[derive(Debug, Clone, Copy)]
 struct Current {
-    geometry: Geometry,
-    time: FrameTime,
-    payload_bytes: u32,
+    manner: Manner,
+    payload_bytes: usize,
     start: u64,
     /// Behind the gap, where the next frame starts.
     end: u64,
@@ -130,6 +134,8 @@ impl Fpga {
             frames: 0,
             cursor: 0,
             current: None,
+            owes_gap: false,
+            unpublished: None,
         })
     }
 
@@ -141,19 +147,33 @@ impl Fpga {
     /// # Panics
     /// If the frame before is not whole.
     pub fn begin(&mut self, picture: &Picture<'_>, time: FrameTime) -> Result<(), FrameError> {
+        self.measure(picture.payload)?;
+        self.begin_doctored(&Doctored::sound(picture, time));
+        Ok(())
+    }
+
+    /// Begins a frame as an [`Injector`](crate::fault::Injector) made it, with a reset before it if
+    /// it restarts. Where the frame is larger than the register page promises, the injector means it.
+    ///
+    /// # Panics
+    /// If the frame before is not whole, or with a frame that was made for a larger ring.
+    pub fn begin_doctored(&mut self, frame: &Doctored<'_>) {
         assert!(self.current.is_none(), "the frame before is not whole");
-        let (payload_bytes, slot_bytes) = self.measure(picture.payload)?;
+        let payload_bytes = frame.payload().len();
+        let slot_bytes = slot_bytes(payload_bytes as u32);
+        assert!(slot_bytes <= self.ring.bytes() / 2, "the frame was made for this ring");
+        if frame.restarts() {
+            self.reset();
+        }
         self.registers.set_state(STATE_RUNNING);
         self.current = Some(Current {
-            geometry: picture.geometry(),
-            time,
+            manner: *frame.manner(),
             payload_bytes,
             start: self.cursor,
             end: self.cursor + slot_bytes,
             sent_bytes: 0,
             trailer_sent: false,
         });
-        Ok(())
     }
 
     /// Writes at most `burst_bytes` (at least one chunk) of the frame that was begun with this
@@ -164,7 +184,7 @@ impl Fpga {
     /// If no frame was begun, or with a payload of another length.
     pub fn step(&mut self, payload: &[u8], burst_bytes: u64) -> Progress {
         let mut frame = self.current.take().expect("a frame was begun");
-        assert!(payload.len() == frame.payload_bytes as usize, "the payload is that of `begin`");
+        assert!(payload.len() == frame.payload_bytes, "the payload is that of `begin`");
         if self.cursor == frame.end {
             self.complete(&frame);
             return Progress::Whole;
@@ -173,7 +193,7 @@ impl Fpga {
         let until = frame.end.min(self.cursor + (burst_bytes / chunk).max(1) * chunk);
         self.registers.reserve(until);
         if self.cursor == frame.start {
-            self.zero_late_gap();
+            self.zero_owed_gap();
         }
         while self.cursor < until {
             self.emit(&mut frame, payload, until);
@@ -183,8 +203,8 @@ impl Fpga {
         Progress::Writing
     }
 
-    /// The length of `payload` and of the slot that it takes, if it can be written.
-    pub(crate) fn measure(&self, payload: &[u8]) -> Result<(u32, u64), FrameError> {
+    /// Checks that `payload` can be written.
+    pub(crate) fn measure(&self, payload: &[u8]) -> Result<(), FrameError> {
         let length = u32::try_from(payload.len())
             .ok()
             .filter(|bytes| (1..=PAYLOAD_BYTES_MAX).contains(bytes))
@@ -194,7 +214,7 @@ impl Fpga {
             let payload_bytes = payload.len();
             return Err(FrameError::Slot { payload_bytes, slot_bytes, max_slot_bytes });
         }
-        Ok((length, slot_bytes))
+        Ok(())
     }
 
     /// Resets the FPGA: an unfinished frame is abandoned, the next one starts at the beginning of
@@ -203,11 +223,17 @@ impl Fpga {
         self.epoch += 1;
         self.current = None;
         self.cursor = 0;
+        self.owes_gap = false;
+        self.unpublished = None;
         self.registers.reset(self.epoch, self.frames);
     }
 
-    /// Tells the driver that nothing will be written again.
+    /// Tells the driver that nothing will be written again. The last frame is published, if it was
+    /// waiting for another one.
     pub fn end(&mut self) {
+        if let Some(complete) = self.unpublished.take() {
+            self.registers.publish_complete(complete, self.frames);
+        }
         self.registers.set_state(STATE_ENDED);
     }
 
@@ -236,12 +262,34 @@ impl Fpga {
         &self.file
     }
 
+    /// The largest slot that the register page promises.
+    pub(crate) fn max_slot_bytes(&self) -> u64 {
+        self.max_slot_bytes
+    }
+
+    /// Whether there is an interrupt handler.
+    pub(crate) fn is_stamped(&self) -> bool {
+        self.interrupt.is_some()
+    }
+
+    /// What will be in the slot of the next frame if nobody stamps it.
+    pub(crate) fn unstamped_slot(&self) -> [u8; GAP_BYTES] {
+        match self.owes_gap {
+            true => [0; GAP_BYTES],
+            false => self.ring.load_gap(self.slot_of(self.cursor)),
+        }
+    }
+
     /// The slot in front of the first frame of an epoch lies at the end of the ring, and what is
     /// there stays.
-    fn zero_late_gap(&self) {
-        if self.gap == Gap::Late && self.cursor > 0 {
-            self.ring.zero_gap(self.cursor - GAP_BYTES as u64);
+    fn zero_owed_gap(&mut self) {
+        if std::mem::take(&mut self.owes_gap) {
+            self.ring.zero_gap(self.slot_of(self.cursor));
         }
+    }
+
+    fn slot_of(&self, start: u64) -> u64 {
+        (start + self.ring.bytes()) - GAP_BYTES as u64
     }
 
     /// Writes what comes next: whole chunks of payload, or a chunk with the rest of it, or the gap.
@@ -255,8 +303,10 @@ impl Fpga {
             whole
         } else if frame.trailer_sent {
             // The camera's pointer passes over the gap, whatever is done with its bytes.
-            if self.gap == Gap::Zero {
-                self.ring.zero_gap(self.cursor);
+            match frame.manner.gap.unwrap_or(self.gap) {
+                Gap::Zero => self.ring.zero_gap(self.cursor),
+                Gap::Late => self.owes_gap = true,
+                Gap::Skip => {}
             }
             GAP_BYTES
         } else {
@@ -272,7 +322,7 @@ impl Fpga {
         chunk[..rest.len()].copy_from_slice(rest);
         frame.sent_bytes += rest.len();
         if trailer_fits_behind(rest.len()) {
-            chunk[CHUNK_BYTES - TRAILER_BYTES..].copy_from_slice(&trailer_of(frame));
+            chunk[CHUNK_BYTES - TRAILER_BYTES..].copy_from_slice(&frame.manner.trailer);
             frame.trailer_sent = true;
             self.ring.store_trailer(self.cursor, &chunk);
         } else {
@@ -281,12 +331,22 @@ impl Fpga {
     }
 
     fn complete(&mut self, frame: &Current) {
-        let slot = (frame.start + self.ring.bytes()) - GAP_BYTES as u64;
-        if let Some(interrupt) = &mut self.interrupt {
-            interrupt.stamp(&self.ring, slot, frame.geometry, frame.payload_bytes);
-        }
         self.frames += 1;
-        self.registers.publish_complete(frame.end, self.frames);
+        let slot = self.slot_of(frame.start);
+        let Manner { geometry, service, pointer_low_bytes, .. } = frame.manner;
+        match (&mut self.interrupt, service) {
+            (Some(_), Service::Coalesced) => {
+                self.unpublished = Some(frame.end);
+                return;
+            }
+            (Some(interrupt), Service::Stamps(stamp)) => {
+                let length = frame.manner.stamped_length();
+                interrupt.stamp(&self.ring, slot, (geometry, length), stamp);
+            }
+            (Some(_), Service::Lost) | (None, _) => {}
+        }
+        self.unpublished = None;
+        self.registers.publish_complete(frame.end - pointer_low_bytes, self.frames);
     }
 }
 
@@ -307,11 +367,12 @@ fn trailer_fits_behind(payload_bytes: usize) -> bool {
     payload_bytes.div_ceil(4) <= ZERO_WORD
 }
 
-fn trailer_of(frame: &Current) -> [u8; TRAILER_BYTES] {
+/// The trailer of a sound frame.
+pub(crate) fn trailer_of(time: FrameTime, payload_bytes: u32) -> [u8; TRAILER_BYTES] {
     let mut bytes = [0; TRAILER_BYTES];
-    let marked = frame.payload_bytes | u32::from(TRAILER_MARKER) << 24;
-    bytes[trailer::SECONDS..][..4].copy_from_slice(&frame.time.sec.to_le_bytes());
-    bytes[trailer::MICROSECONDS..][..4].copy_from_slice(&frame.time.usec.to_le_bytes());
+    let marked = payload_bytes | u32::from(TRAILER_MARKER) << 24;
+    bytes[trailer::SECONDS..][..4].copy_from_slice(&time.sec.to_le_bytes());
+    bytes[trailer::MICROSECONDS..][..4].copy_from_slice(&time.usec.to_le_bytes());
     bytes[trailer::LENGTH..][..4].copy_from_slice(&marked.to_le_bytes());
     bytes
 }

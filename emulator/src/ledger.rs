@@ -20,12 +20,15 @@ pub struct LedgerEntry {
     pub start: u64,
     /// Offset in the ring of its first byte.
     pub offset: u64,
-    /// Length in bytes of the stuffed payload that was written, whatever the trailer tells.
+    /// Length in bytes of the stuffed payload that was written, whatever the trailer tells; only where
+    /// the damage is undetectable, as the trailer tells it.
     pub length: u32,
-    /// CRC-32C of the payload as it was written into the ring; 8 hexadecimal digits in JSON.
+    /// CRC-32C of the payload of this length as it was written into the ring; 8 hexadecimal digits in
+    /// JSON.
     #[serde(serialize_with = "to_hex", deserialize_with = "from_hex")]
     pub crc32c: u32,
-    /// Its time: seconds since 1970.
+    /// Its time by the camera's clock, seconds since 1970; where the damage is undetectable, as the
+    /// trailer tells it.
     pub sec: u32,
     /// Its time: microseconds.
     pub usec: u32,

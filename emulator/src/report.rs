@@ -2,6 +2,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::fault::Tally;
 use crate::ledger::{LedgerEntry, LedgerError};
 
 /// Why a camera ended.
@@ -31,6 +32,8 @@ pub struct Report {
     pub late_frames: u64,
     /// The most that a frame was behind the schedule.
     pub slip_max: Duration,
+    /// The faults that were injected.
+    pub faults: Tally,
     /// The ledger, if it was kept in memory.
     pub ledger: Vec<LedgerEntry>,
     /// Why the ledger file is incomplete, if it is.

@@ -28,11 +28,19 @@ fn picture(payload: &[u8]) -> Picture<'_> {
     Picture { payload, quality2: 0, color_mode: 0, width: 0, height: 0 }
 }
 
+/// Waits as in front of a sound frame.
+fn wait(channel: &Channel, payload: &[u8], stop: &AtomicBool) {
+    let frame = Doctored::sound(&picture(payload), FrameTime::default());
+    channel.wait_for_credit(&frame, stop);
+}
+
 /// Emits one frame as the camera does; the time of its exposure.
 fn emit(channel: &mut Channel, clock: &mut RunningClock, payload: &[u8]) -> FrameTime {
     let exposure = channel.expose(clock);
     clock.sleep_until(exposure.at_ns, &GO);
-    channel.emit(&picture(payload), exposure, clock, &GO).unwrap();
+    let picture = picture(payload);
+    let frame = channel.make(&picture, exposure).unwrap();
+    channel.emit(&frame, exposure, clock, &GO);
     exposure.time
 }
 
@@ -123,7 +131,7 @@ fn a_lossless_camera_waits_for_the_slot_and_what_stands_in_front() {
     let mut clock = Clock::Virtual.start();
     let payload = [1; 912];
     for _ in 0..4 {
-        channel.wait_for_credit(&picture(&payload), &GO).unwrap();
+        wait(&channel, &payload, &GO);
         emit(&mut channel, &mut clock, &payload);
     }
     assert_eq!(channel.fpga.cursor(), 4 * 960);
@@ -132,8 +140,7 @@ fn a_lossless_camera_waits_for_the_slot_and_what_stands_in_front() {
     let blocked = |channel: &Channel, bytes: usize| {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let waiting =
-                scope.spawn(|| channel.wait_for_credit(&picture(&[1; 912][..bytes]), &stop));
+            let waiting = scope.spawn(|| wait(channel, &[1; 912][..bytes], &stop));
             for _ in 0..1000 {
                 std::thread::yield_now();
             }
@@ -144,13 +151,14 @@ fn a_lossless_camera_waits_for_the_slot_and_what_stands_in_front() {
     };
     assert!(blocked(&channel, 145), "a slot of 224 bytes would take the trailer in front");
     // A slot of 192 bytes returns at once, without a stop.
-    channel.wait_for_credit(&picture(&payload[..144]), &GO).unwrap();
+    wait(&channel, &payload[..144], &GO);
     credit.store(767, Ordering::Release);
     assert!(blocked(&channel, 912));
     credit.store(768, Ordering::Release);
-    channel.wait_for_credit(&picture(&payload), &GO).unwrap();
+    wait(&channel, &payload, &GO);
     // No driver could ever release enough for this one.
-    channel.wait_for_credit(&picture(&[1; 4096]), &GO).unwrap_err();
+    let exposure = channel.expose(&clock);
+    channel.make(&picture(&[1; 4096]), exposure).unwrap_err();
 }
 
 #[test]
@@ -159,7 +167,8 @@ fn a_stop_leaves_the_frame_whole_however_slow_the_bus() {
     let mut clock = Clock::Real.start();
     let exposure = channel.expose(&clock);
     let stop = AtomicBool::new(true);
-    channel.emit(&picture(&[1; 16_000]), exposure, &mut clock, &stop).unwrap();
+    let frame = channel.make(&picture(&[1; 16_000]), exposure).unwrap();
+    channel.emit(&frame, exposure, &mut clock, &stop);
     assert_eq!(channel.frames(), 1);
 }
 

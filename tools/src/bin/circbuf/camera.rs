@@ -2,6 +2,7 @@
 
 use circbuf_emulator::camera::{Camera, CameraError, Limit, Options};
 use circbuf_emulator::clock::Clock;
+use circbuf_emulator::fault::Faults;
 use circbuf_emulator::fpga::SetupError;
 use circbuf_emulator::ledger::Ledger;
 use circbuf_emulator::model::{Gap, Model};
@@ -73,6 +74,7 @@ impl CameraPlan {
             },
             ledger,
             credit,
+            faults: Faults::default(),
         };
         let ring = self.ring_file(path, model.ring_bytes())?;
         let camera = Camera::new(ring, source, options).map_err(refused_camera)?;
