@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt;
 use circbuf_abi::registers as reg;
 
 use super::*;
+use crate::fault::{Fault, FaultKind, When};
+use crate::ledger::LedgerEntry;
 use crate::source::{SourceOptions, SourceSpec};
 
 fn noise(bytes_min: u32, bytes_max: u32) -> Source {
@@ -188,4 +190,67 @@ fn what_cannot_be_is_refused_before_the_first_frame() {
     };
     assert!(make(65536, 12.0).contains("the smallest ring that would do has"));
     assert!(make(1 << 20, 0.0).contains("a frame rate of 0 per second"));
+}
+
+/// Releases the ring as soon as it is published, whatever is in it, until the camera has ended.
+fn release(registers: &File, credit: &AtomicU64, camera: &CameraThread) {
+    while !camera.is_finished() {
+        let page = read(registers, 4096);
+        let counter = |field: usize| u64::from_le_bytes(page[field..][..8].try_into().unwrap());
+        credit.store(counter(reg::COMPLETE), Ordering::Release);
+        std::thread::yield_now();
+    }
+}
+
+/// Runs with these faults, with or without somebody for whom the camera waits.
+fn run_with(faults: Faults, lossless: bool) -> Report {
+    let ring = RingFile::memfd(65536).unwrap();
+    let registers = owned(ring.registers_fd());
+    let credit = lossless.then(|| Arc::new(AtomicU64::new(0)));
+    let pace = Pace { fps: Some(1000.0), bus_bytes_per_s: Model::Nc353.bus_bytes_per_s().into() };
+    let options = Options { credit: credit.clone(), faults, pace, ..quick(frames(600)) };
+    let thread = Camera::new(ring, noise(64, 4000), options).unwrap().spawn().unwrap();
+    if let Some(credit) = credit {
+        release(&registers, &credit, &thread);
+    }
+    let report = thread.join().unwrap();
+    let page = read(&registers, 4096);
+    assert_eq!(page[reg::FRAMES..][..8], 600_u64.to_le_bytes());
+    assert_eq!((report.frames, report.ledger.len()), (600, 600));
+    let touched = report.ledger.iter().filter(|entry| !entry.faults.is_empty()).count();
+    assert_eq!(report.faults.frames(), touched as u64);
+    report
+}
+
+#[test]
+fn every_fault_alone_and_all_of_them_mixed_come_to_an_end() {
+    for lossless in [true, false] {
+        let mut every = Vec::new();
+        for kind in FaultKind::ALL {
+            let fault = Fault { kind, when: When::Every(50) };
+            every.push(Fault { kind, when: When::Rate(0.05) });
+            let report = run_with(Faults { seed: 1, faults: vec![fault] }, lossless);
+            let kinds: Vec<_> = report.faults.by_kind().map(|(kind, _)| kind).collect();
+            assert_eq!(kinds, [kind]);
+            // Pauses of 10 ms and more at 1000 frames a second.
+            assert_eq!(report.late_frames > 0, kind == FaultKind::Stall, "{kind}");
+        }
+        run_with(Faults { seed: 1, faults: every }, lossless);
+    }
+}
+
+/// In virtual time the pauses are computed: a stall and a sprint show in the times of frames.
+#[test]
+fn a_sprint_does_not_wait_for_its_time() {
+    let report = run_with(Faults { seed: 1, faults: vec!["sprint@100".parse().unwrap()] }, false);
+    let sprint: Vec<_> =
+        report.ledger.iter().filter(|entry| !entry.faults.is_empty()).copied().collect();
+    let bytes = sprint.last().unwrap().start - sprint[0].start;
+    assert!(bytes >= 65536 && sprint[0].number == 100, "{bytes}");
+    let micros = |entry: &LedgerEntry| entry.time().as_nanos() / 1000;
+    // Frame 100 waited for its time, the others follow by the least that a trailer can tell; the
+    // schedule goes on behind them as if they had not been.
+    assert!(sprint.windows(2).all(|pair| micros(&pair[1]) == micros(&pair[0]) + 1));
+    let last = sprint.last().unwrap().number as usize;
+    assert_eq!(micros(&report.ledger[last + 1]) - micros(&sprint[0]), 1000);
 }

@@ -161,6 +161,50 @@ fn a_lossless_camera_waits_for_the_slot_and_what_stands_in_front() {
     channel.make(&picture(&[1; 4096]), exposure).unwrap_err();
 }
 
+/// Nothing is reset that the driver has not read, and nothing is written before it has seen the
+/// reset: until then its credit is a cursor of another epoch.
+#[test]
+fn a_lossless_camera_waits_on_both_sides_of_a_restart() {
+    let credit = Arc::new(AtomicU64::new(0));
+    let faults = Faults { seed: 1, faults: vec!["restart@2".parse().unwrap()] };
+    let mut channel = channel(4096, Pace::UNPACED)
+        .with_faults(&faults)
+        .unwrap()
+        .with_credit(Some(Arc::clone(&credit)));
+    let page = File::from(channel.ring().registers_fd().try_clone_to_owned().unwrap());
+    let counter = |field: usize| {
+        let mut bytes = [0; 8];
+        page.read_exact_at(&mut bytes, field as u64).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let mut clock = Clock::Virtual.start();
+    let camera = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let exposure = channel.expose(&clock);
+            let frame = channel.make(&picture(&[1; 912]), exposure).unwrap();
+            channel.wait_for_credit(&frame, &GO);
+            channel.emit(&frame, exposure, &mut clock, &GO);
+        }
+        channel.frames()
+    });
+    let yield_while = |holds: &dyn Fn() -> bool| {
+        while holds() {
+            std::thread::yield_now()
+        }
+    };
+    yield_while(&|| counter(reg::FRAMES) < 2);
+    credit.store(1919, Ordering::Release);
+    (0..1000).for_each(|_| std::thread::yield_now());
+    assert_eq!((counter(reg::EPOCH), counter(reg::FRAMES)), (0, 2));
+    credit.store(1920, Ordering::Release);
+    yield_while(&|| counter(reg::EPOCH) == 0);
+    (0..1000).for_each(|_| std::thread::yield_now());
+    assert_eq!(counter(reg::RESERVED), 0, "the credit is still one of the epoch before");
+    credit.store(0, Ordering::Release);
+    assert_eq!(camera.join().unwrap(), 3);
+    assert_eq!(counter(reg::COMPLETE), 960);
+}
+
 #[test]
 fn a_stop_leaves_the_frame_whole_however_slow_the_bus() {
     let mut channel = channel(65536, Pace { fps: None, bus_bytes_per_s: NonZeroU64::new(1) });
