@@ -1,7 +1,8 @@
-//! What the programs `circbuf` and `test_mmap` are made of: ring forensics, hex dumps, Exif and
-//! export.
+//! What the programs `circbuf` and `test_mmap` are made of: ring forensics, hex dumps, Exif, export,
+//! and the comparison of an archive with the ledger of its camera.
 #![deny(missing_docs)]
 
+pub mod answer_key;
 pub mod dump;
 pub mod exif;
 pub mod export;

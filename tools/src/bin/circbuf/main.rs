@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod session;
 mod status;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -58,6 +59,8 @@ enum Command {
     Emulate(Box<emulate::EmulateArgs>),
     /// Show what is in a ring, as test_mmap does, and judge it
     Dump(dump::DumpArgs),
+    /// Hold an archive against the ledger of the camera: was anything accepted that is damaged?
+    Verify(verify::VerifyArgs),
     /// List, verify, recover or export an archive
     #[command(subcommand)]
     Archive(archive::ArchiveCommand),
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         }
         Command::Emulate(args) => emulate::emulate(*args),
         Command::Dump(args) => return dump(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Archive(command) => archive::archive(&command),
     };
     match outcome {

@@ -1,0 +1,112 @@
+//! The books of a run, held against ledger and archive: they have to be equal to the frame.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{AnswerKeyError, Comparison};
+
+/// The object that `circbuf run --json` printed.
+#[derive(Debug)]
+pub struct RunBooks {
+    object: Value,
+}
+
+/// A number of the books that is not that of ledger and archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its path in the books, such as `ring.lost.torn`.
+    pub number: &'static str,
+    /// What the books say.
+    pub books: Option<u64>,
+    /// What ledger and archive say.
+    pub found: u64,
+}
+
+impl RunBooks {
+    /// Reads the books of a run from a file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or does not hold the books of a run that archived.
+    pub fn read(path: &Path) -> Result<RunBooks, AnswerKeyError> {
+        let refuse = |why| AnswerKeyError::Books { path: path.to_owned(), why };
+        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let object: Value =
+            serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+        if object["schema"] != circbuf_driver::stats::SCHEMA {
+            return Err(refuse(format!("its schema is {}", object["schema"])));
+        }
+        if object["consumers"]["arch"]["enabled"] != true {
+            return Err(refuse("the run had no archive".to_owned()));
+        }
+        Ok(RunBooks { object })
+    }
+
+    /// The books of a run that archived, as they would be printed.
+    #[must_use]
+    pub fn of(object: Value) -> RunBooks {
+        RunBooks { object }
+    }
+
+    /// Frames that the driver was answerable for, if a counter told it.
+    pub(super) fn frames_expected(&self) -> Option<u64> {
+        self.number("ring.frames_expected")
+    }
+
+    /// Whether the driver numbered the frames itself.
+    pub(super) fn is_estimated(&self) -> Option<bool> {
+        self.object["ring"]["lost_is"].as_str().map(|lost_is| lost_is == "estimated")
+    }
+
+    fn number(&self, path: &str) -> Option<u64> {
+        self.object.pointer(&format!("/{}", path.replace('.', "/")))?.as_u64()
+    }
+
+    /// All numbers that differ.
+    pub(super) fn differences(&self, comparison: &Comparison) -> Vec<Difference> {
+        let mut found = sums_of_the_archive(comparison);
+        if !comparison.is_estimated() {
+            found.extend(numbers_of_the_ledger(comparison));
+            let ended = self.object["ended_by"] == "camera";
+            if let Some(emitted) = self.number("camera.frames").filter(|_| ended) {
+                let known = comparison.ledger_incomplete_line.is_some();
+                found.push(("camera.frames", if known { emitted } else { comparison.frames }));
+            }
+        }
+        let differs = found.into_iter().filter_map(|(number, found)| {
+            let books = self.number(number);
+            (books != Some(found)).then_some(Difference { number, books, found })
+        });
+        differs.collect()
+    }
+}
+
+/// What frames and losses in the archive add up to.
+fn sums_of_the_archive(comparison: &Comparison) -> Vec<(&'static str, u64)> {
+    let lost = |reason| comparison.archive.lost.get(reason).copied().unwrap_or_default();
+    vec![
+        ("ring.lost.overrun", lost("overrun")),
+        ("ring.lost.torn", lost("torn")),
+        ("ring.lost.corrupt", lost("corrupt")),
+        ("consumers.arch.lost.no_slab", lost("no_slab")),
+        ("consumers.arch.lost.queue_full", lost("queue_full")),
+        ("consumers.arch.lost.io", lost("io")),
+        ("consumers.arch.delivered", comparison.archive.frames),
+    ]
+}
+
+/// What follows from the ledger, where numbers are the camera's own.
+fn numbers_of_the_ledger(comparison: &Comparison) -> Vec<(&'static str, u64)> {
+    let columns = &comparison.columns;
+    let reason = |name| comparison.by_reason.get(name).copied().unwrap_or_default();
+    let expected = comparison.frames - columns.before_attach - columns.after_end;
+    let ring_lost = reason("overrun") + reason("torn") + reason("corrupt");
+    let archive_lost = reason("no_slab") + reason("queue_full") + reason("io");
+    vec![
+        ("ring.frames_expected", expected),
+        ("ring.frames_detected", expected - reason("overrun")),
+        ("ring.passed", expected - ring_lost),
+        ("consumers.arch.policy", columns.not_archived - archive_lost),
+    ]
+}
