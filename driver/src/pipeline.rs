@@ -56,12 +56,39 @@ pub struct ConsumerOptions {
 }
 
 /// When to end without being told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
     /// After so many frames were found whole.
     pub frames: Option<u64>,
     /// After no frame came for so long.
     pub silence: Option<Duration>,
+    /// When more was lost, by the ring and by the consumer that lost more. What a policy leaves out is
+    /// no loss.
+    pub lost: Option<LossLimit>,
+}
+
+/// How much may be lost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LossLimit {
+    /// So many frames.
+    Frames(u64),
+    /// Such a share of all frames so far, in per cent. Above 0 it allows one frame however short the
+    /// run is, so that a loss at the beginning does not end it.
+    Percent(f64),
+}
+
+impl LossLimit {
+    /// Whether `lost` of `expected` frames are more than that.
+    #[must_use]
+    pub fn is_exceeded(self, lost: u64, expected: u64) -> bool {
+        match self {
+            LossLimit::Frames(frames) => lost > frames,
+            LossLimit::Percent(percent) => {
+                let is_allowed = lost <= u64::from(percent > 0.0);
+                !is_allowed && lost as f64 * 100.0 > percent * expected as f64
+            }
+        }
+    }
 }
 
 impl Default for Options {
@@ -95,6 +122,8 @@ pub enum EndedBy {
     Silence,
     /// The camera's process is gone without having said so, and everything was read.
     Abandoned,
+    /// More was lost than [`Limits::lost`] allows.
+    Loss,
 }
 
 /// Why a run failed.

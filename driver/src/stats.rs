@@ -102,6 +102,12 @@ impl Books {
         }
     }
 
+    /// Frames that the consumer which lost more did not get, its own policy apart.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.overrun + self.torn + self.corrupt + self.proc.lost().max(self.arch.lost())
+    }
+
     /// Counts one frame that was found whole.
     pub fn ring_passed(&mut self) {
         self.detected += 1;

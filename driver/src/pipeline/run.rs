@@ -51,6 +51,9 @@ impl Run {
         let (mut last_look, mut abandoned) = (None, false);
         let mut frames = 0;
         while !self.stop.load(Ordering::Relaxed) {
+            if self.has_lost_too_much() {
+                return Ok(EndedBy::Loss);
+            }
             let now = Moment::now();
             let captured = self.capture.step(now, Moment::now)?;
             if now.since(checked) >= Self::CHECK {
@@ -88,6 +91,13 @@ impl Run {
             }
         }
         Ok(EndedBy::Stop)
+    }
+
+    fn has_lost_too_much(&self) -> bool {
+        self.limits.lost.is_some_and(|limit| {
+            let books = lock(&self.capture.books);
+            limit.is_exceeded(books.lost(), books.detected + books.overrun)
+        })
     }
 }
 

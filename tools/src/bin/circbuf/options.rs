@@ -163,6 +163,10 @@ pub(crate) struct DriverArgs {
     /// Exit with 3 if more is lost: N frames, or P% of what was expected
     #[arg(long, env = "CIRCBUF_MAX_LOST", value_name = "N|P%")]
     pub(crate) max_lost: Option<LossBudget>,
+    /// At the first loss, or when more is lost than --max-lost: end the run with 3, or go on to its end
+    /// [default: continue]
+    #[arg(long, env = "CIRCBUF_ON_LOSS", value_enum)]
+    pub(crate) on_loss: Option<OnLoss>,
     /// Exit with 1 if no frame comes for so long [default: 10 s, without an embedded camera]
     #[arg(long, env = "CIRCBUF_TIMEOUT", value_name = "SECONDS")]
     pub(crate) timeout: Option<Seconds>,
@@ -176,6 +180,16 @@ pub(crate) enum FromChoice {
     Newest,
     /// With the oldest frame that the ring still holds
     Oldest,
+}
+
+/// What a loss does to a run
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnLoss {
+    /// End it in order: what was found is still processed and archived
+    Stop,
+    /// Count it
+    Continue,
 }
 
 /// What is done with frames
@@ -286,7 +300,7 @@ impl LimitArgs {
 
 impl DriverArgs {
     pub(crate) fn fill(&mut self, low: DriverArgs) {
-        fill!(self, low; device, from, slab_bytes, max_frame_bytes, max_lost, timeout;);
+        fill!(self, low; device, from, slab_bytes, max_frame_bytes, max_lost, on_loss, timeout;);
     }
 }
 

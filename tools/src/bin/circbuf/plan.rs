@@ -12,15 +12,15 @@ use circbuf_driver::capture::Origin;
 use circbuf_driver::clock::Moment;
 use circbuf_driver::device::Device;
 use circbuf_driver::dispatch::Delivery;
-use circbuf_driver::pipeline::{ConsumerOptions, Limits, Options, Processor};
+use circbuf_driver::pipeline::{ConsumerOptions, Limits, LossLimit, Options, Processor};
 use circbuf_driver::proc::decode::Decoder;
 use circbuf_driver::proc::framecode::NumberIs;
 use circbuf_driver::proc::measure::Measured;
 use circbuf_driver::tail::StartAt;
 
 use crate::failure::Failure;
-use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, ProcArgs};
-use crate::parse::ProcessorChoice;
+use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, OnLoss, ProcArgs};
+use crate::parse::{LossBudget, ProcessorChoice};
 
 /// The driver's side of a run.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +82,16 @@ impl DriverPlan {
                 bytes.0
             ))),
         }
+    }
+
+    /// What may be lost before the run ends.
+    pub(crate) fn loss_limit(&self) -> Option<LossLimit> {
+        let stops = self.driver.on_loss == Some(OnLoss::Stop);
+        let budget = || self.driver.max_lost.unwrap_or(LossBudget::Frames(0));
+        stops.then(|| match budget() {
+            LossBudget::Frames(frames) => LossLimit::Frames(frames),
+            LossBudget::Percent(percent) => LossLimit::Percent(percent),
+        })
     }
 
     /// The pipeline's options. `session` is the number of this run.

@@ -11,6 +11,7 @@ use circbuf_emulator::report::Report;
 use serde_json::json;
 
 use crate::failure::{Code, Failure};
+use crate::options::{DriverArgs, OnLoss};
 use crate::parse::LossBudget;
 use crate::plan::Decoded;
 use crate::session::Outcome;
@@ -158,6 +159,7 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
         Ok(EndedBy::Frames) => "frames",
         Ok(EndedBy::Silence) => "silence",
         Ok(EndedBy::Abandoned) => "abandoned",
+        Ok(EndedBy::Loss) => "loss",
         Err(_) => "error",
     });
     object["camera"] = match &outcome.camera {
@@ -181,8 +183,11 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
 }
 
 /// Whether more was lost than allowed: the ring's losses and those of the worse consumer.
-pub(crate) fn check_budget(snapshot: &Snapshot, budget: Option<LossBudget>) -> Result<(), Failure> {
-    let Some(budget) = budget else { return Ok(()) };
+pub(crate) fn check_budget(snapshot: &Snapshot, driver: &DriverArgs) -> Result<(), Failure> {
+    let stops = driver.on_loss == Some(OnLoss::Stop);
+    let Some(budget) = driver.max_lost.or(stops.then_some(LossBudget::Frames(0))) else {
+        return Ok(());
+    };
     let lost = snapshot.lost();
     let expected = snapshot.ring.frames_detected + snapshot.ring.lost.overrun;
     let (exceeded, allowed) = match budget {
@@ -194,8 +199,27 @@ pub(crate) fn check_budget(snapshot: &Snapshot, budget: Option<LossBudget>) -> R
     if !exceeded {
         return Ok(());
     }
-    let message = format!("{lost} of {expected} frames lost; --max-lost allows {allowed}");
+    let rule = match driver.max_lost {
+        Some(_) => format!("--max-lost allows {allowed}"),
+        None => "--on-loss stop allows none (--max-lost N|P% would)".to_owned(),
+    };
+    let message = format!("{lost} of {expected} frames lost ({}); {rule}", what_was_lost(snapshot));
     Err(Failure::new(Code::LossBudget, message))
+}
+
+/// Every loss in the books, by name.
+fn what_was_lost(snapshot: &Snapshot) -> String {
+    let (ring, consumers) = (snapshot.ring.lost, &snapshot.consumers);
+    let of_ring = [("overrun", ring.overrun), ("torn", ring.torn), ("corrupt", ring.corrupt)];
+    let of_consumers = [("proc", consumers.proc.lost), ("arch", consumers.arch.book.lost)];
+    let of_consumers = of_consumers.into_iter().flat_map(|(name, lost)| {
+        let named = [("no_slab", lost.no_slab), ("queue_full", lost.queue_full), ("io", lost.io)];
+        named.map(|(reason, frames)| (format!("{name} {reason}"), frames))
+    });
+    let all = of_ring.map(|(reason, frames)| (reason.to_owned(), frames)).into_iter();
+    let losses = all.chain(of_consumers).filter(|&(_, frames)| frames > 0);
+    let told: Vec<String> = losses.map(|(name, frames)| format!("{name} {frames}")).collect();
+    told.join(", ")
 }
 
 /// A file of measures that is incomplete.

@@ -108,7 +108,7 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
     print_books(&outcome, args.json, driver.occupies_stdout())?;
     outcome.check()?;
     report::check_measures(&outcome.decoded)?;
-    report::check_budget(&outcome.finished.snapshot, driver.driver.max_lost)
+    report::check_budget(&outcome.finished.snapshot, &driver.driver)
 }
 
 /// The ledger that the options ask for.

@@ -68,8 +68,8 @@ pub(crate) fn run_embedded(
         ready.pace,
         device.ring().bytes()
     );
-    let limits =
-        Limits { frames: None, silence: driver.driver.timeout.map(|timeout| timeout.duration()) };
+    let silence = driver.driver.timeout.map(|timeout| timeout.duration());
+    let limits = Limits { frames: None, silence, lost: driver.loss_limit() };
     let (pipeline, decoded) = start(device, driver, limits, credit)?;
     announce(&what);
     let stuck = camera.stuck_at();
@@ -95,7 +95,8 @@ pub(crate) fn run_foreign(
     announce(&describe(path, &device));
     let timeout = driver.driver.timeout.map_or(SILENCE, |timeout| timeout.duration());
     let end = limits.seconds.map(|seconds| Instant::now() + seconds);
-    let limits = Limits { frames: limits.frames, silence: Some(timeout) };
+    let lost = driver.loss_limit();
+    let limits = Limits { frames: limits.frames, silence: Some(timeout), lost };
     let mut driver = driver.clone();
     if waited {
         // The driver was there first: what completed between two of its looks is its own as well.
@@ -292,6 +293,9 @@ impl Outcome {
                     "the camera's process is gone without having ended its ring; what it had \
                      completed was read",
                 ));
+            }
+            Ok(EndedBy::Loss) => {
+                return self.finished.snapshot.check_balance().map_err(Failure::failed);
             }
             Ok(EndedBy::Camera | EndedBy::Stop | EndedBy::Frames) => {}
         }
