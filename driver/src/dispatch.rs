@@ -1,7 +1,9 @@
 //! Hands frames to consumers through bounded queues. A slow consumer loses frames, and is told;
 //! neither the tail nor another consumer waits for it.
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+mod queue;
+
+use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::frame::Frame;
@@ -9,43 +11,50 @@ use crate::loss::{Loss, LossReason};
 use crate::policy::{Policy, Sieve, WhenFull};
 use crate::ring::Timestamp;
 
+use queue::Queue;
+pub use queue::{Inlet, NoDelivery};
+
 /// A frame for a consumer, and what it missed since the one before.
 #[derive(Debug)]
 pub struct Delivery {
     /// The frame.
     pub frame: Frame,
-    /// What was lost for this consumer before it; not what its own policy left out.
+    /// What was lost for this consumer between the frame that it was given before and this one, oldest
+    /// first; not what its own policy left out. The ring's part of it, the same for all consumers,
+    /// stands in the frame's record header as well
+    /// ([`RecordHeader::lost_before`](crate::record::RecordHeader::lost_before)): there counted since the
+    /// frame that was found whole before, whoever took that.
     pub lost: Losses,
     /// When the driver found the frame.
     pub detected: Moment,
 }
 
-/// Losses that have not been told yet, in order, bounded.
+/// Stretches of missing frames, in order.
+///
+/// They are kept apart by reason, so that their numbers fill the gaps between frames exactly. Behind
+/// 65,536 stretches without a frame between (5 MB; no consumer that takes frames comes near) whatever
+/// follows is added to the last one: how many are missing stays exact.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Losses(Vec<Loss>);
 
-/// Stretches that are kept apart; with more of them, counts are added to the last of the same reason.
-const STRETCHES_MAX: usize = 64;
+/// Stretches that are kept apart.
+const STRETCHES_MAX: usize = 1 << 16;
 
 impl Losses {
     /// Adds a stretch.
     pub fn push(&mut self, loss: Loss) {
-        let Some(loss) = self.0.last_mut().map_or(Some(loss), |last| last.join(loss).err()) else {
-            return;
-        };
-        if self.0.len() < STRETCHES_MAX {
-            self.0.push(loss);
-            return;
+        let is_full = self.0.len() >= STRETCHES_MAX;
+        let Some(last) = self.0.last_mut() else { return self.0.push(loss) };
+        match last.join(loss) {
+            Ok(()) => {}
+            Err(loss) if is_full => last.absorb(loss),
+            Err(loss) => self.0.push(loss),
         }
-        match self.0.iter_mut().rfind(|known| known.reason == loss.reason) {
-            Some(known) => {
-                known.count += loss.count;
-                known.exact &= loss.exact;
-                known.refusal = known.refusal.filter(|_| known.refusal == loss.refusal);
-                known.last = loss.last.or(known.last);
-            }
-            None => self.0.push(loss),
-        }
+    }
+
+    /// Adds the stretches of `later`.
+    pub fn append(&mut self, later: Losses) {
+        later.0.into_iter().for_each(|loss| self.push(loss));
     }
 
     /// The stretches, oldest first.
@@ -75,14 +84,12 @@ pub struct Offered {
     pub dropped: u64,
 }
 
-/// The way to one consumer.
+/// The way to one consumer. When it is dropped, the consumer is given what waits, and nothing more.
 #[derive(Debug)]
 pub struct Outlet {
     sieve: Sieve,
     when_full: WhenFull,
-    sender: Sender<Delivery>,
-    /// The consumers' end as well, to take back what gives way.
-    receiver: Receiver<Delivery>,
+    queue: Arc<Queue>,
     untold: Losses,
 }
 
@@ -92,17 +99,16 @@ impl Outlet {
     /// # Panics
     /// If the capacity is 0.
     #[must_use]
-    pub fn new(policy: Policy, capacity: usize) -> (Outlet, Receiver<Delivery>) {
+    pub fn new(policy: Policy, capacity: usize) -> (Outlet, Inlet) {
         assert!(capacity > 0, "a queue for at least one frame");
-        let (sender, receiver) = bounded(capacity);
+        let queue = Arc::new(Queue::new(capacity));
         let outlet = Outlet {
             sieve: Sieve::new(policy.take),
             when_full: policy.when_full,
-            sender,
-            receiver: receiver.clone(),
+            queue: Arc::clone(&queue),
             untold: Losses::default(),
         };
-        (outlet, receiver)
+        (outlet, Inlet::new(queue))
     }
 
     /// Whether the consumer's policy takes the frame of this time. To be asked once a frame.
@@ -113,7 +119,7 @@ impl Outlet {
     /// Whether the queue has room.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.sender.is_full()
+        self.queue.has_room()
     }
 
     /// Notes a loss, to be told with the next frame.
@@ -128,14 +134,14 @@ impl Outlet {
 
     /// Queues a frame; with a full queue the policy says what gives way.
     pub fn offer(&mut self, frame: Frame, detected: Moment) -> Offered {
-        let mut dropped = self.make_room();
+        let dropped = self.make_room();
         let lost = std::mem::take(&mut self.untold);
-        match self.sender.try_send(Delivery { frame, lost, detected }) {
+        match self.queue.put(Delivery { frame, lost, detected }) {
             Ok(()) => Offered { queued: true, dropped },
-            Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
-                dropped += 1;
-                self.take_back(back, LossReason::QueueFull);
-                Offered { queued: false, dropped }
+            Err(Delivery { frame, lost, .. }) => {
+                self.untold = lost;
+                self.untold.push(Loss::of_frame(&frame, LossReason::QueueFull));
+                Offered { queued: false, dropped: dropped + 1 }
             }
         }
     }
@@ -143,57 +149,42 @@ impl Outlet {
     /// Frames that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.receiver.len()
+        self.queue.waiting()
     }
 
     /// Gives up the frame that has waited longest, because all slabs are taken. False if none waits.
     pub fn give_way(&mut self) -> bool {
-        match self.receiver.try_recv() {
-            Ok(oldest) => {
-                self.take_back(oldest, LossReason::NoSlab);
-                true
-            }
-            Err(_) => false,
-        }
+        self.queue.take_back(LossReason::NoSlab, &mut self.untold)
     }
 
+    /// Takes back what has to give way to the next frame; how many frames that is.
     fn make_room(&mut self) -> u64 {
-        let mut dropped = 0;
         let goal = match self.when_full {
-            WhenFull::DropNewest => return 0,
+            WhenFull::DropNewest => 0,
             WhenFull::DropOldest => 1,
             WhenFull::LatestOnly => usize::MAX,
         };
         if self.has_room() {
             return 0;
         }
-        while dropped < goal as u64 {
-            let Ok(oldest) = self.receiver.try_recv() else { break };
-            self.take_back(oldest, LossReason::QueueFull);
-            dropped += 1;
-        }
-        dropped
+        let gives_way = |_: &usize| self.queue.take_back(LossReason::QueueFull, &mut self.untold);
+        (0..goal).take_while(gives_way).count() as u64
     }
+}
 
-    /// What a delivery that gives way would have told is still to be told, and that it gave way.
-    fn take_back(&mut self, delivery: Delivery, reason: LossReason) {
-        let later = std::mem::replace(&mut self.untold, delivery.lost);
-        let time = Some(delivery.frame.time());
-        self.untold.push(Loss {
-            reason,
-            refusal: None,
-            sequence: delivery.frame.sequence(),
-            count: 1,
-            exact: true,
-            first: time,
-            last: time,
-        });
-        later.0.into_iter().for_each(|loss| self.untold.push(loss));
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
+
     use super::*;
     use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
     use crate::slab::SlabPool;
@@ -240,13 +231,83 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_the_oldest_and_the_next_one_queued_tells() {
-        assert_eq!(offered("every:drop-oldest"), (vec![5, 6, 7], vec![1, 2, 2], 5));
+    fn a_full_queue_drops_the_oldest_and_the_one_behind_them_tells() {
+        assert_eq!(offered("every:drop-oldest"), (vec![5, 6, 7], vec![5, 0, 0], 5));
     }
 
     #[test]
     fn latest_only_empties_the_queue() {
         assert_eq!(offered("every:latest-only"), (vec![6, 7], vec![6, 0], 6));
+    }
+
+    /// Frames that the consumer was given, each behind what it was told is missing.
+    #[derive(Default)]
+    struct Consumer {
+        next: u64,
+        frames: u64,
+    }
+
+    impl Consumer {
+        fn told(&mut self, lost: &Losses) {
+            for loss in lost.iter() {
+                assert_eq!(loss.sequence, self.next, "no hole, no overlap, in order: {loss:?}");
+                self.next += loss.count;
+            }
+        }
+
+        fn take(&mut self, delivery: &Delivery) {
+            self.told(&delivery.lost);
+            assert_eq!(delivery.frame.sequence(), self.next);
+            self.next += 1;
+            self.frames += 1;
+        }
+    }
+
+    #[test]
+    fn frames_and_losses_follow_each_other_without_hole_whatever_gives_way() {
+        let policies = ["every:drop-newest", "every:drop-oldest", "every:latest-only"];
+        for (seed, policy) in (0..60).zip(policies.into_iter().cycle()) {
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let pool = SlabPool::new(1 << 20);
+            let capacity = 1 + random.next_u64() as usize % 5;
+            let (mut outlet, queue) = Outlet::new(policy.parse().unwrap(), capacity);
+            let (mut consumer, mut dropped, frames) = (Consumer::default(), 0, 2000);
+            for sequence in 0..frames {
+                let reason = LossReason::ALL[random.next_u64() as usize % 4];
+                match random.next_u64() % 8 {
+                    0 | 1 => outlet.lose(Loss::of_frame(&frame(&pool, sequence), reason)),
+                    _ => {
+                        let offered = outlet.offer(frame(&pool, sequence), Moment::default());
+                        dropped += offered.dropped;
+                    }
+                }
+                dropped += u64::from(random.next_u64() % 16 == 0 && outlet.give_way());
+                if random.next_u64() % 3 == 0 {
+                    queue.try_iter().take(2).for_each(|delivery| consumer.take(&delivery));
+                }
+            }
+            queue.try_iter().for_each(|delivery| consumer.take(&delivery));
+            consumer.told(&outlet.take_untold());
+            assert_eq!(consumer.next, frames, "seed {seed}, {policy}");
+            assert!(dropped > 0 && consumer.frames > 0, "seed {seed}, {policy}");
+        }
+    }
+
+    #[test]
+    fn a_consumer_hears_of_frames_and_of_the_end_while_it_waits() {
+        let pool = SlabPool::new(1 << 20);
+        let (mut outlet, queue) = Outlet::new("every".parse().unwrap(), 2);
+        assert_eq!(queue.try_recv().err(), Some(NoDelivery::Yet));
+        assert_eq!(queue.recv_timeout(Duration::ZERO).err(), Some(NoDelivery::Yet));
+        let consumer = std::thread::spawn(move || {
+            std::iter::from_fn(|| queue.recv())
+                .map(|delivery| delivery.frame.sequence())
+                .sum::<u64>()
+        });
+        while !outlet.offer(frame(&pool, 7), Moment::default()).queued {}
+        while !outlet.offer(frame(&pool, 8), Moment::default()).queued {}
+        drop(outlet);
+        assert_eq!(consumer.join().unwrap(), 15);
     }
 
     #[test]
@@ -264,8 +325,11 @@ mod tests {
         (0..10).for_each(|n| losses.push(loss(n, LossReason::Torn)));
         assert_eq!((losses.iter().count(), losses.frames()), (1, 10));
         (0..1000).for_each(|n| losses.push(loss(20 + 2 * n, LossReason::QueueFull)));
-        losses.push(loss(5000, LossReason::Overrun));
-        assert_eq!(losses.frames(), 1011);
-        assert!(losses.iter().count() <= STRETCHES_MAX + LossReason::ALL.len());
+        assert_eq!((losses.iter().count(), losses.frames()), (1001, 1010));
+        let reasons = [LossReason::QueueFull, LossReason::Torn];
+        (3000..100_000).for_each(|n| losses.push(loss(n, reasons[n as usize % 2])));
+        assert_eq!((losses.iter().count(), losses.frames()), (STRETCHES_MAX, 98_010));
+        let last = losses.iter().last().unwrap();
+        assert_eq!(last.sequence + last.count, 100_000, "what is contiguous stays so");
     }
 }

@@ -4,6 +4,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use circbuf_abi::ring::MICROSECONDS;
 use serde::{Deserialize, Serialize};
 
+use crate::frame::Frame;
 use crate::record::LOSS_BODY_BYTES;
 use crate::ring::Timestamp;
 
@@ -136,6 +137,20 @@ impl Loss {
         self.count += next.count;
         self.last = next.last.or(self.last);
         Ok(())
+    }
+
+    /// The loss of one frame that was found whole.
+    pub(crate) fn of_frame(frame: &Frame, reason: LossReason) -> Loss {
+        let (sequence, time) = (frame.sequence(), Some(frame.time()));
+        Loss { reason, refusal: None, sequence, count: 1, exact: true, first: time, last: time }
+    }
+
+    /// Adds `next`, of whatever reason, as if it followed.
+    pub(crate) fn absorb(&mut self, next: Loss) {
+        self.count += next.count;
+        self.exact &= next.exact;
+        self.refusal = self.refusal.filter(|_| self.refusal == next.refusal);
+        self.last = next.last.or(self.last);
     }
 
     /// Writes the body of a loss record (see [`crate::record`]); the first sequence number stands

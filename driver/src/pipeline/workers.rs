@@ -5,14 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
 use super::view::View;
 use super::{PipelineError, Processor, spawn};
 use crate::archive::{Archive, ArchiveCounters};
 use crate::capture::{SharedBooks, lock};
 use crate::clock::Moment;
-use crate::dispatch::{Delivery, Losses};
+use crate::dispatch::{Delivery, Inlet, Losses, NoDelivery};
 
 /// The consumers' threads.
 pub(super) struct Workers {
@@ -22,7 +20,7 @@ pub(super) struct Workers {
 impl Workers {
     pub(super) fn start(
         processors: Vec<Processor>,
-        frames: &Receiver<Delivery>,
+        frames: &Inlet,
         view: &View,
         stop_on_panic: Option<&StopOnPanic>,
     ) -> Result<Workers, PipelineError> {
@@ -42,7 +40,7 @@ impl Workers {
     pub(super) fn archive(
         &mut self,
         archive: Archive,
-        frames: Receiver<Delivery>,
+        frames: Inlet,
         view: &View,
         left: Arc<Mutex<Losses>>,
         stop_on_panic: Option<StopOnPanic>,
@@ -74,8 +72,8 @@ impl Drop for StopOnPanic {
     }
 }
 
-fn process(mut processor: Processor, frames: &Receiver<Delivery>, books: &SharedBooks) {
-    for delivery in frames {
+fn process(mut processor: Processor, frames: &Inlet, books: &SharedBooks) {
+    while let Some(delivery) = frames.recv() {
         processor(&delivery);
         let detected_ns = delivery.detected.monotonic_ns;
         // The slab is free before the books say that the frame is done.
@@ -101,12 +99,12 @@ impl ArchiveWorker {
     /// Frames that are appended before anybody hears of them.
     const BURST_FRAMES: usize = 16;
 
-    fn run(mut self, frames: &Receiver<Delivery>, left: &Mutex<Losses>) {
+    fn run(mut self, frames: &Inlet, left: &Mutex<Losses>) {
         loop {
             match self.next(frames) {
                 Ok(delivery) => self.append_burst(delivery, frames),
-                Err(RecvTimeoutError::Timeout) => self.archive.poll(Moment::now()),
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(NoDelivery::Yet) => self.archive.poll(Moment::now()),
+                Err(NoDelivery::EverAgain) => break,
             }
             self.enter();
         }
@@ -117,16 +115,16 @@ impl ArchiveWorker {
     }
 
     /// The next frame; with nothing in the archive's hands there is no need to look up in between.
-    fn next(&self, frames: &Receiver<Delivery>) -> Result<Delivery, RecvTimeoutError> {
+    fn next(&self, frames: &Inlet) -> Result<Delivery, NoDelivery> {
         match self.entered.in_flight == 0 {
-            true => frames.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            true => frames.recv().ok_or(NoDelivery::EverAgain),
             false => frames.recv_timeout(Self::TICK),
         }
     }
 
     /// Appends what waits, so that it shares a sync where every frame is to be durable, and an entry
     /// in the books.
-    fn append_burst(&mut self, first: Delivery, frames: &Receiver<Delivery>) {
+    fn append_burst(&mut self, first: Delivery, frames: &Inlet) {
         let rest = frames.try_iter().take(Self::BURST_FRAMES - 1);
         for delivery in std::iter::once(first).chain(rest) {
             let now = Moment::now();

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use circbuf_driver::capture::{Capture, Captured, Origin};
 use circbuf_driver::clock::Moment;
-use circbuf_driver::dispatch::{Delivery, Outlet};
+use circbuf_driver::dispatch::{Delivery, Inlet, Outlet};
 use circbuf_driver::policy::{Policy, Take, WhenFull};
 use circbuf_driver::slab::SlabPool;
 use circbuf_driver::stats::{Account, Books};
 use circbuf_driver::tail::{StartAt, Tail};
 use circbuf_emulator::fpga::Progress;
 use circbuf_tests::{GAPS, Random, SteppedCamera};
-use crossbeam_channel::Receiver;
 
 const SEEDS: u64 = 400;
 const ACTIONS: u64 = 500;
@@ -20,7 +19,7 @@ const PAYLOAD_MAX: u64 = 900;
 
 /// A consumer that takes what it is given when it is asked to, and keeps it for a while.
 struct Consumer {
-    queue: Receiver<Delivery>,
+    queue: Inlet,
     policy: Policy,
     in_hands: Vec<Delivery>,
     next_sequence: u64,
