@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::clock::Moment;
+use crate::dispatch::Losses;
 use crate::loss::Loss;
 
 /// A new segment is tried at most once in this time.
@@ -14,8 +15,7 @@ pub(super) struct Outage {
     /// Whether something failed and nothing has been written since.
     active: bool,
     retry_at_ns: u64,
-    /// At most one for each reason and exactness, so that it never grows.
-    owed: Vec<Loss>,
+    owed: Losses,
 }
 
 impl Outage {
@@ -47,14 +47,7 @@ impl Outage {
 
     /// Remembers a loss that is to be told when the archive can be written again.
     pub(super) fn owe(&mut self, loss: Loss) {
-        let same = |owed: &&mut Loss| owed.reason == loss.reason && owed.exact == loss.exact;
-        match self.owed.iter_mut().find(same) {
-            Some(owed) => {
-                owed.count += loss.count;
-                owed.last = loss.last.or(owed.last);
-            }
-            None => self.owed.push(loss),
-        }
+        self.owed.push(loss);
     }
 
     pub(super) fn owes(&self) -> bool {
@@ -63,7 +56,7 @@ impl Outage {
 
     /// The losses to be told, by their first frame.
     pub(super) fn take_owed(&mut self) -> Vec<Loss> {
-        let mut owed = std::mem::take(&mut self.owed);
+        let mut owed: Vec<Loss> = std::mem::take(&mut self.owed).iter().copied().collect();
         owed.sort_by_key(|loss| loss.sequence);
         owed
     }
