@@ -3,6 +3,7 @@
 
 mod queue;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Moment;
@@ -66,6 +67,15 @@ impl Losses {
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.0.iter().map(|loss| loss.count).sum()
+    }
+
+    /// Frames lost for each reason that there is, by its name.
+    #[must_use]
+    pub fn by_reason(&self) -> BTreeMap<&'static str, u64> {
+        self.0.iter().fold(BTreeMap::new(), |mut counts, loss| {
+            *counts.entry(loss.reason.name()).or_default() += loss.count;
+            counts
+        })
     }
 
     /// Whether nothing was lost.

@@ -37,7 +37,8 @@
 //! // A ring file or a camera's node would be `Device::open(path, None)?`.
 //! let device = Device::from_fds(camera.ring().ring_fd(), Some(camera.ring().registers_fd()))?;
 //! let look: Processor = Box::new(|delivery: &Delivery| {
-//!     let frame = &delivery.frame;
+//!     let (frame, lost) = (&delivery.frame, &delivery.lost);
+//!     lost.iter().for_each(|loss| println!("{} lost: {}", loss.count, loss.reason.name()));
 //!     println!("{:4} {} {} bytes", frame.sequence(), frame.time(), frame.payload().len());
 //! });
 //! let driver = Pipeline::start(device, vec![look], None, &Options::default())?;

@@ -97,7 +97,9 @@ pub struct RecordHeader {
     pub realtime_ns: u64,
     /// The same by the monotonic clock.
     pub monotonic_ns: u64,
-    /// Frames lost between the one handed on before and this one, for whatever reason.
+    /// Frames that the ring lost, or no slab was free for, since the last frame that was found whole:
+    /// the same for all consumers. What a consumer's queue lost beside them stands in
+    /// [`Delivery::lost`](crate::dispatch::Delivery::lost), and in the archive's loss records.
     pub lost_before: u64,
     /// Number drawn for the session, the same in all records and in the segment's header.
     pub session: u64,

@@ -1,18 +1,14 @@
 //! `circbuf archive`: what is in an archive, whether it is whole, mending it, and getting frames out.
 
 mod export;
+mod ls;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
-use circbuf_driver::archive::{
-    ArchiveReader, Content, Entry, Extent, Found, VerifyReport, recover, verify,
-};
-use circbuf_driver::loss::Loss;
-use circbuf_driver::ring::{Geometry, Timestamp};
+use circbuf_driver::archive::{Extent, VerifyReport, recover, verify};
 use circbuf_tools::stdout;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::failure::{Code, Failure};
 use crate::status::progress;
@@ -21,7 +17,7 @@ use export::ExportArgs;
 /// The subcommands of `circbuf archive`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ArchiveCommand {
-    /// List frames and losses
+    /// List frames, and the gaps between them
     Ls(DirArgs),
     /// Read everything and check it; exit 4 if something is damaged
     Verify(DirArgs),
@@ -53,130 +49,11 @@ pub(crate) struct RecoverArgs {
 
 pub(crate) fn archive(command: &ArchiveCommand) -> Result<(), Failure> {
     match command {
-        ArchiveCommand::Ls(args) => ls(args),
+        ArchiveCommand::Ls(args) => ls::ls(args),
         ArchiveCommand::Verify(args) => verify_archive(args),
         ArchiveCommand::Recover(args) => recover_archive(args),
         ArchiveCommand::Export(args) => export::export(args),
     }
-}
-
-fn ls(args: &DirArgs) -> Result<(), Failure> {
-    let archive = ArchiveReader::open(&args.dir).map_err(Failure::failed)?;
-    let mut listing = Listing::default();
-    let mut failed = None;
-    let mut found = archive.scan().map_while(|found| found.map_err(|e| failed = Some(e)).ok());
-    stdout::write(|out| match args.json {
-        true => listing.json(&archive, &mut found, out),
-        false => listing.text(&archive, &mut found, out),
-    })?;
-    failed.map_or(Ok(()), |error| Err(Failure::failed(error)))
-}
-
-/// What has been listed.
-#[derive(Debug, Default)]
-struct Listing {
-    frames: u64,
-    losses: Vec<Loss>,
-    damaged: u64,
-}
-
-impl Listing {
-    /// Counts what was found; the record, if it is one.
-    fn take(&mut self, found: Found) -> Option<Entry> {
-        match found {
-            Found::Record(entry) => {
-                match entry.content {
-                    Content::Frame { .. } => self.frames += 1,
-                    Content::Loss(loss) => self.losses.push(loss),
-                }
-                return Some(entry);
-            }
-            Found::Damaged(extent) => self.damaged += u64::from(!extent.zeros),
-            Found::Tail(_) => {}
-        }
-        None
-    }
-
-    /// One object, frame by frame: an archive has more of them than memory has room for.
-    fn json(
-        &mut self,
-        archive: &ArchiveReader,
-        found: &mut dyn Iterator<Item = Found>,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        let session = json!(archive.session());
-        write!(out, r#"{{"schema":"circbuf.archive-ls/1","session":{session},"frames":["#)?;
-        let mut comma = "";
-        for entry in found.filter_map(|found| self.take(found)) {
-            if let Content::Frame { time, geometry } = entry.content {
-                write!(out, "{comma}{}", frame_json(&entry, time, geometry))?;
-                comma = ",";
-            }
-        }
-        let losses = json!(self.losses);
-        writeln!(out, r#"],"losses":{losses},"damaged_extents":{}}}"#, self.damaged)
-    }
-
-    fn text(
-        &mut self,
-        archive: &ArchiveReader,
-        found: &mut dyn Iterator<Item = Found>,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        for entry in found.filter_map(|found| self.take(found)) {
-            writeln!(out, "{}", line(&entry))?;
-        }
-        let lost: u64 = self.losses.iter().map(|loss| loss.count).sum();
-        let (segments, megabytes) = (archive.segments().len(), archive.bytes() as f64 / 1e6);
-        write!(
-            out,
-            "{} frames, {lost} lost, in {segments} segments of {megabytes:.1} MB in all",
-            self.frames
-        )?;
-        match self.damaged {
-            0 => writeln!(out),
-            damaged => writeln!(out, "; {damaged} stretches are damaged: see verify"),
-        }
-    }
-}
-
-fn frame_json(entry: &Entry, time: Timestamp, geometry: Geometry) -> Value {
-    let header = &entry.header;
-    json!({
-        "sequence": header.sequence, "sec": time.sec, "usec": time.usec, "length": header.length,
-        "width": geometry.width, "height": geometry.height, "quality2": geometry.quality2,
-        "color_mode": geometry.color_mode, "camera": header.camera, "epoch": header.epoch,
-        "cursor": header.cursor, "realtime_ns": header.realtime_ns, "lost_before": header.lost_before,
-        "header_synthesised": header.synthesised, "segment": entry.segment, "offset": entry.offset,
-    })
-}
-
-fn line(entry: &Entry) -> String {
-    let header = &entry.header;
-    match entry.content {
-        Content::Frame { time, geometry } => format!(
-            "{:>9}  {time}  {:>8} bytes  {}x{}  segment {} at {:#x}",
-            header.sequence,
-            header.length,
-            geometry.width,
-            geometry.height,
-            entry.segment,
-            entry.offset
-        ),
-        Content::Loss(loss) => format!("{:>9}  {}", loss.sequence, describe(&loss)),
-    }
-}
-
-fn describe(loss: &Loss) -> String {
-    let time = |time: Option<Timestamp>| time.map_or("unknown".to_owned(), |time| time.to_string());
-    format!(
-        "-- {} {} lost: {}, {} to {}",
-        loss.count,
-        if loss.exact { "frames" } else { "frames (estimated)" },
-        loss.reason.name(),
-        time(loss.first),
-        time(loss.last)
-    )
 }
 
 fn verify_archive(args: &DirArgs) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! What a run needs, checked: the options turned into the driver's own.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,13 @@ use circbuf_driver::archive::{Archive, ArchiveError, ArchiveOptions, EngineChoic
 use circbuf_driver::capture::Origin;
 use circbuf_driver::clock::Moment;
 use circbuf_driver::device::Device;
-use circbuf_driver::dispatch::Delivery;
+use circbuf_driver::dispatch::{Delivery, Losses};
 use circbuf_driver::pipeline::{ConsumerOptions, Limits, LossLimit, Options, Processor};
 use circbuf_driver::proc::decode::Decoder;
 use circbuf_driver::proc::framecode::NumberIs;
 use circbuf_driver::proc::measure::Measured;
 use circbuf_driver::tail::StartAt;
+use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, OnLoss, ProcArgs};
@@ -61,6 +63,15 @@ impl Decoded {
         }
         let mut first = self.write_error.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| error.to_string());
+    }
+
+    fn write(&self, output: &Output, line: &Line) {
+        let line = serde_json::to_string(line).expect("numbers and names are JSON");
+        let mut out = output.lock().unwrap_or_else(PoisonError::into_inner);
+        // Flushed line by line: who follows the file wants to see the frame now.
+        if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+            self.note(&error);
+        }
     }
 
     fn count(&self, measured: &Measured) {
@@ -192,23 +203,34 @@ fn create(path: &Path) -> Result<File, Failure> {
     File::create(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }
 
+/// One line of measures.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    measured: Measured,
+    /// Frames that were lost between this worker's line before and this one.
+    lost_before: u64,
+    /// Why: names of reasons, and how many frames each.
+    lost: BTreeMap<&'static str, u64>,
+}
+
 /// A worker that decodes and measures.
 fn decoder(decoded: Arc<Decoded>, output: Option<Output>) -> Processor {
-    let mut decoder = Decoder::new();
-    Box::new(move |delivery: &Delivery| match decoder.measure(&delivery.frame) {
-        Ok(measured) => {
-            decoded.count(&measured);
-            let Some(output) = &output else { return };
-            let line = serde_json::to_string(&measured).expect("numbers and names are JSON");
-            let mut out = output.lock().unwrap_or_else(PoisonError::into_inner);
-            // Flushed line by line: who follows the file wants to see the frame now.
-            if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-                decoded.note(&error);
+    let (mut decoder, mut lost) = (Decoder::new(), Losses::default());
+    Box::new(move |delivery: &Delivery| {
+        lost.append(delivery.lost.clone());
+        match decoder.measure(&delivery.frame) {
+            Ok(measured) => {
+                decoded.count(&measured);
+                let lost = std::mem::take(&mut lost);
+                let Some(output) = &output else { return };
+                let (lost_before, lost) = (lost.frames(), lost.by_reason());
+                decoded.write(output, &Line { measured, lost_before, lost });
             }
-        }
-        Err(error) => {
-            if decoded.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
-                log::info!("frame {} does not decode: {error}", delivery.frame.sequence());
+            Err(error) => {
+                if decoded.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
+                    log::info!("frame {} does not decode: {error}", delivery.frame.sequence());
+                }
             }
         }
     })
