@@ -8,6 +8,8 @@ mod bad_sources;
 mod config;
 mod export;
 mod killed;
+mod losses;
 mod run;
 mod two_processes;
 mod util;
+mod verify;
