@@ -67,12 +67,12 @@ impl RunBooks {
     pub(super) fn differences(&self, comparison: &Comparison) -> Vec<Difference> {
         let mut found = sums_of_the_archive(comparison);
         if !comparison.is_estimated() {
-            found.extend(numbers_of_the_ledger(comparison));
-            let ended = self.object["ended_by"] == "camera";
-            if let Some(emitted) = self.number("camera.frames").filter(|_| ended) {
-                let known = comparison.ledger_incomplete_line.is_some();
-                found.push(("camera.frames", if known { emitted } else { comparison.frames }));
-            }
+            // A driver whose camera has ended has come to its last frame.
+            let all = self.object["ended_by"] == "camera";
+            found.extend(numbers_of_the_ledger(comparison, all));
+            let is_whole = comparison.ledger_incomplete_line.is_none();
+            let embedded = self.number("camera.frames").filter(|_| is_whole);
+            found.extend(embedded.map(|_| ("camera.frames", comparison.frames)));
         }
         let differs = found.into_iter().filter_map(|(number, found)| {
             let books = self.number(number);
@@ -97,10 +97,11 @@ fn sums_of_the_archive(comparison: &Comparison) -> Vec<(&'static str, u64)> {
 }
 
 /// What follows from the ledger, where numbers are the camera's own.
-fn numbers_of_the_ledger(comparison: &Comparison) -> Vec<(&'static str, u64)> {
+fn numbers_of_the_ledger(comparison: &Comparison, all: bool) -> Vec<(&'static str, u64)> {
     let columns = &comparison.columns;
     let reason = |name| comparison.by_reason.get(name).copied().unwrap_or_default();
-    let expected = comparison.frames - columns.before_attach - columns.after_end;
+    let after_end = if all { 0 } else { columns.after_end };
+    let expected = comparison.frames - columns.before_attach - after_end;
     let ring_lost = reason("overrun") + reason("torn") + reason("corrupt");
     let archive_lost = reason("no_slab") + reason("queue_full") + reason("io");
     vec![

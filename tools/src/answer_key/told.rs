@@ -152,7 +152,8 @@ impl Told {
     }
 
     fn loss(&mut self, table: &mut Table, estimates: Option<&mut Estimates>, loss: &Loss) {
-        *self.lost.entry(loss.reason.name()).or_default() += loss.count;
+        let lost = self.lost.entry(loss.reason.name()).or_default();
+        *lost = lost.saturating_add(loss.count);
         self.widen(loss.sequence, loss.count);
         if let Some(estimates) = estimates {
             return estimates.pending.push(*loss);
@@ -160,7 +161,8 @@ impl Told {
         let (first, end) = (table.first(), table.end());
         let begin = loss.sequence.clamp(first, end);
         let until = loss.sequence.saturating_add(loss.count).clamp(begin, end);
-        self.lost_unknown += loss.count - (until - begin);
+        let unknown = loss.count - (until - begin);
+        self.lost_unknown = self.lost_unknown.saturating_add(unknown);
         for number in begin..until {
             let is_first = table.lose((number - first) as usize, loss);
             // What could not be synced is told as lost, and stays for whoever can read it.
@@ -195,7 +197,7 @@ impl Estimates {
     /// nearest ones; what is left over was estimated too high.
     fn spend(&mut self, table: &mut Table, end: usize) {
         let pending = std::mem::take(&mut self.pending);
-        let total: u64 = pending.iter().map(|loss| loss.count).sum();
+        let total = pending.iter().fold(0u64, |sum, loss| sum.saturating_add(loss.count));
         let nearest = || end.saturating_sub(usize::try_from(total).unwrap_or(usize::MAX));
         let mut places = self.next.unwrap_or_else(nearest)..end;
         for loss in &pending {
@@ -204,5 +206,78 @@ impl Estimates {
                 table.lose(place, loss);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A ledger of so many frames, a second apart; the last two have the same time.
+    fn table(frames: u32) -> Table {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for number in 0..frames {
+            let sec = number.min(frames - 2);
+            writeln!(
+                file,
+                r#"{{"number":{number},"epoch":0,"start":0,"offset":0,"length":{},"crc32c":"00000000","sec":{sec},"usec":0}}"#,
+                number + 1
+            )
+            .unwrap();
+        }
+        Table::read(file.path()).unwrap()
+    }
+
+    fn frame(sec: u32, length: u32) -> Archived {
+        let time = Timestamp { sec, usec: 0 };
+        Archived { number: 77, epoch: 0, start: 32, time, length, crc32c: 0 }
+    }
+
+    fn loss(count: u64) -> Loss {
+        let reason = LossReason::Overrun;
+        Loss { reason, refusal: None, sequence: 0, count, exact: false, first: None, last: None }
+    }
+
+    /// The fates as letters: delivered, wrong, lost, untold.
+    fn fates(table: &Table) -> String {
+        let letter = |fate| match fate {
+            Fate::Delivered { as_written: true } => 'd',
+            Fate::Delivered { .. } => 'w',
+            Fate::Lost { .. } => 'l',
+            Fate::Untold => '.',
+        };
+        table.rows.iter().map(|row| letter(row.fate)).collect()
+    }
+
+    #[test]
+    fn estimated_losses_go_to_the_frames_between_which_they_stand() {
+        let (mut table, mut told) = (table(20), Told::default());
+        let mut estimates = Estimates::default();
+        told.loss(&mut table, Some(&mut estimates), &loss(3));
+        told.frame(&mut table, Some(&mut estimates), &frame(6, 7));
+        told.loss(&mut table, Some(&mut estimates), &loss(2));
+        told.frame(&mut table, Some(&mut estimates), &frame(10, 11));
+        // More than there is room for.
+        told.loss(&mut table, Some(&mut estimates), &loss(u64::MAX));
+        told.frame(&mut table, Some(&mut estimates), &frame(11, 12));
+        told.frame(&mut table, Some(&mut estimates), &frame(12, 999));
+        told.loss(&mut table, Some(&mut estimates), &loss(4));
+        estimates.spend(&mut table, 20);
+        assert_eq!(fates(&table), "...llldll.ddwllll...");
+        assert_eq!((told.frames, told.unknown), (4, 0));
+    }
+
+    #[test]
+    fn of_frames_of_one_time_the_one_that_is_alike_is_meant_and_each_only_once() {
+        let (mut table, mut told) = (table(5), Told::default());
+        let mut estimates = Estimates::default();
+        for (length, fates_then) in [(5, "....d"), (4, "...dd"), (4, "...dd")] {
+            told.frame(&mut table, Some(&mut estimates), &frame(3, length));
+            assert_eq!(fates(&table), fates_then);
+        }
+        told.frame(&mut table, Some(&mut estimates), &frame(9, 1));
+        assert_eq!((told.frames, told.unknown), (4, 2));
     }
 }

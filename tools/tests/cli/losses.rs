@@ -106,8 +106,8 @@ fn damaged_ring(dir: &Path) -> PathBuf {
     let camera = "--source synthetic:4 --width 160 --height 120 --frames 20 --virtual-time";
     ends(&format!("emulate {camera} --ring {} --ledger {}", ring.display(), ledger.display()))
         .with_code(0);
-    let file = OpenOptions::new().write(true).open(&ring).unwrap();
-    file.write_all_at(&[0xFF, 0xFF], read_ledger(&ledger)[7].offset + 1000).unwrap();
+    let file = OpenOptions::new().write(true).open(&ring).expect("the ring is ours");
+    file.write_all_at(&[0xFF, 0xFF], read_ledger(&ledger)[7].offset + 1000).expect("there is room");
     ring
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use circbuf_driver::archive::{ArchiveReader, Content, Entry, Found};
+use circbuf_driver::archive::{ArchiveReader, Entry, Found};
 use circbuf_driver::record::{LOSS_BODY_BYTES, PAYLOAD_OFFSET, RecordHeader, RecordKind};
 use circbuf_emulator::fault::FaultKind;
 use circbuf_emulator::ledger::LedgerEntry;
@@ -64,7 +64,7 @@ impl Run {
     }
 
     pub(crate) fn keep_books(&self, text: &str) {
-        fs::write(self.books(), text).unwrap();
+        fs::write(self.books(), text).expect("a directory of ours");
     }
 
     fn line(&self) -> String {
@@ -88,13 +88,13 @@ impl Run {
 
     /// Changes the record of a frame, whose checksums are made to fit.
     fn doctor(&self, sequence: u64, change: impl FnOnce(&mut RecordHeader, &mut [u8])) {
-        let reader = ArchiveReader::open(&self.archive()).unwrap();
+        let reader = ArchiveReader::open(&self.archive()).expect("an archive");
         let is_it = |entry: &Entry| {
             entry.header.sequence == sequence && entry.header.kind == RecordKind::Frame
         };
         let entry = entries(&self.archive()).into_iter().find(is_it).expect("it is archived");
         let mut record = Vec::new();
-        reader.read_record(&entry, &mut record).unwrap();
+        reader.read_record(&entry, &mut record).expect("a whole record");
         let mut header = entry.header;
         change(&mut header, &mut record);
         header.seal(&mut record);
@@ -103,8 +103,8 @@ impl Run {
 
     fn put(&self, entry: &Entry, record: &[u8]) {
         let segment = self.archive().join(format!("seg-{:06}.cbs", entry.segment));
-        let file = OpenOptions::new().write(true).open(segment).unwrap();
-        file.write_all_at(record, entry.offset).unwrap();
+        let file = OpenOptions::new().write(true).open(segment).expect("the archive is ours");
+        file.write_all_at(record, entry.offset).expect("there is room");
     }
 
     /// Puts the loss of one frame in the place of the frame: codes of reason and refusal.
@@ -127,8 +127,10 @@ impl Run {
     fn rewrite(&self, number: usize, change: impl FnOnce(&mut LedgerEntry)) {
         let mut entries = read_ledger(&self.ledger());
         change(&mut entries[number]);
-        let lines = entries.iter().map(|entry| serde_json::to_string(entry).unwrap() + "\n");
-        fs::write(self.ledger(), lines.collect::<String>()).unwrap();
+        let lines = entries
+            .iter()
+            .map(|entry| serde_json::to_string(entry).expect("an entry is JSON") + "\n");
+        fs::write(self.ledger(), lines.collect::<String>()).expect("a directory of ours");
     }
 }
 
@@ -139,8 +141,8 @@ fn damage(entry: &mut LedgerEntry, kind: FaultKind, undetectable: bool) {
 
 /// All records, in their order.
 pub(crate) fn entries(archive: &Path) -> Vec<Entry> {
-    let reader = ArchiveReader::open(archive).unwrap();
-    let found = reader.scan().filter_map(|found| match found.unwrap() {
+    let reader = ArchiveReader::open(archive).expect("an archive");
+    let found = reader.scan().filter_map(|found| match found.expect("it can be read") {
         Found::Record(entry) => Some(entry),
         Found::Damaged(_) | Found::Tail(_) => None,
     });

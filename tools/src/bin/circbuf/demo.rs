@@ -58,9 +58,9 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let comparison = compare(&ledger, &archive, Some(&books), &mut progress("comparing"))
         .map_err(Failure::failed)?;
     stdout::write(|out| verify::table(out, &comparison).and_then(|()| next_steps(out, &dir)))?;
-    verify::check(&comparison)?;
     outcome.check()?;
-    outcome.decoded.check_pictures()
+    outcome.decoded.check_pictures()?;
+    verify::check(&comparison)
 }
 
 fn default_dir() -> PathBuf {

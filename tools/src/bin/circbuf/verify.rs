@@ -87,7 +87,7 @@ pub(crate) fn check(comparison: &Comparison) -> Result<(), Failure> {
 /// The comparison for people.
 pub(crate) fn table(out: &mut dyn Write, comparison: &Comparison) -> io::Result<()> {
     let Comparison { columns, archive, damage, .. } = comparison;
-    let lost: u64 = archive.lost.values().sum();
+    let lost = archive.lost.values().fold(0u64, |sum, &frames| sum.saturating_add(frames));
     writeln!(
         out,
         "{} frames in the ledger; in the archive {} frames, and losses of {lost}",

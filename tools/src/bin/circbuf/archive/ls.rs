@@ -56,7 +56,7 @@ impl Listing {
             Found::Record(entry) => match entry.content {
                 Content::Frame { .. } => return Some((entry, self.close(entry.header.sequence))),
                 Content::Loss(loss) => {
-                    self.open.lost += loss.count;
+                    self.open.lost = self.open.lost.saturating_add(loss.count);
                     self.open.losses.push(loss);
                 }
             },
@@ -113,10 +113,10 @@ impl Listing {
         found: &mut dyn Iterator<Item = Found>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        let (mut gaps, mut lost) = (0, 0);
+        let (mut gaps, mut lost) = (0, 0u64);
         let mut show = |out: &mut dyn Write, gap: &Gap| {
             gaps += u64::from(gap.lost > 0);
-            lost += gap.lost;
+            lost = gap.lost.saturating_add(lost);
             gap.losses.iter().try_for_each(|loss| writeln!(out, "{}", gap.line(loss)))
         };
         for found in found {
