@@ -9,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::error::ArchiveError;
 use super::segment::{INDEX_SUFFIX, SEGMENT_SUFFIX, file_name, parse_name};
+use super::store;
 
 /// A directory that nobody else writes to while this exists.
 #[derive(Debug)]
@@ -94,8 +95,8 @@ impl Directory {
     /// Makes sure that names made or changed in the directory survive a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
         match &self.file {
-            Held::Locked(file) => file.sync_all(),
-            Held::Open(file) => file.sync_all(),
+            Held::Locked(file) => store::sync_names(file),
+            Held::Open(file) => store::sync_names(file),
         }
     }
 }

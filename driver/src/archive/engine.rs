@@ -1,12 +1,11 @@
 //! How records get onto the disk: writes are submitted, and reaped when they are complete.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::error::ArchiveError;
 use super::options::{EngineChoice, Session};
+use super::store::DiskFile;
 use super::uring::Uring;
 use crate::clock::Moment;
 use crate::frame::Frame;
@@ -67,7 +66,7 @@ pub(super) fn seal_loss(
 pub(super) struct Write {
     pub(super) ticket: u64,
     record: Record,
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     offset: u64,
     written: usize,
 }
@@ -88,11 +87,11 @@ pub(super) struct Completion {
 }
 
 impl Write {
-    pub(super) fn new(ticket: u64, record: Record, file: Arc<File>, offset: u64) -> Write {
+    pub(super) fn new(ticket: u64, record: Record, file: Arc<DiskFile>, offset: u64) -> Write {
         Write { ticket, record, file, offset, written: 0 }
     }
 
-    pub(super) fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &DiskFile {
         &self.file
     }
 
@@ -209,7 +208,7 @@ impl Engine {
             Engine::Uring(uring) => return uring.reap(wait, completions),
             Engine::Pwrite(complete) => completions.append(complete),
             #[cfg(test)]
-            Engine::Scripted(scripted) => scripted.reap(wait, completions),
+            Engine::Scripted(scripted) => return scripted.reap(wait, completions),
         }
         Ok(())
     }
@@ -217,18 +216,20 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::slab::SlabPool;
 
     fn write(file: File) -> Write {
         let slab = SlabPool::new(1 << 20).take(LOSS_RECORD_BYTES).unwrap();
-        Write::new(0, Record::Loss(slab), Arc::new(file), 8192)
+        Write::new(0, Record::Loss(slab), Arc::new(file.into()), 8192)
     }
 
     fn large_write(bytes: u32) -> Write {
         let pool = SlabPool::new(1 << 20);
         let frame = super::super::scripted::frame(&pool, 0, bytes);
-        Write::new(0, Record::Frame(frame), Arc::new(tempfile::tempfile().unwrap()), 4096)
+        Write::new(0, Record::Frame(frame), Arc::new(tempfile::tempfile().unwrap().into()), 4096)
     }
 
     #[test]

@@ -23,15 +23,15 @@
 //! payload = np.fromfile("seg-000000.cbs", "u1", length, offset=offset + 128)
 //! ```
 //!
-//! The index is the witness of what is on disk: with a durability other than none, an entry is
-//! written after its record has been synced.
+//! The index is the witness of what is on disk: an entry is written after its record has been
+//! synced. With durability none that is when the segment is sealed.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use super::store::DiskFile;
 use crate::record::{LOSS_BODY_BYTES, RecordHeader, RecordKind, frame_body_bytes, record_bytes};
 use crate::ring::Timestamp;
 
@@ -159,31 +159,38 @@ impl IndexEntry {
 /// An index that is being written, entry behind entry.
 #[derive(Debug)]
 pub(super) struct IndexFile {
-    file: File,
+    file: DiskFile,
     /// Bytes of whole entries written.
     bytes: u64,
-    /// Kept so that no call allocates.
-    buffer: Vec<u8>,
+    /// Entries that wait for their records to be synced.
+    held: Vec<u8>,
 }
 
 impl IndexFile {
-    pub(super) fn new(file: File) -> Self {
-        IndexFile { file, bytes: 0, buffer: Vec::new() }
+    pub(super) fn new(file: DiskFile) -> Self {
+        IndexFile { file, bytes: 0, held: Vec::new() }
     }
 
-    pub(super) fn append<'a>(
-        &mut self,
-        entries: impl Iterator<Item = &'a IndexEntry>,
-    ) -> io::Result<()> {
-        self.buffer.clear();
-        self.buffer.extend(entries.flat_map(IndexEntry::encode));
-        self.append_again()
+    /// Keeps entries until their records are synced.
+    pub(super) fn hold<'a>(&mut self, entries: impl Iterator<Item = &'a IndexEntry>) {
+        self.held.extend(entries.flat_map(IndexEntry::encode));
     }
 
-    /// Tries once more what [`IndexFile::append`] could not write.
-    pub(super) fn append_again(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.bytes)?;
-        self.bytes += self.buffer.len() as u64;
+    /// How many entries are held.
+    pub(super) fn held(&self) -> usize {
+        self.held.len() / INDEX_ENTRY_BYTES
+    }
+
+    /// Forgets what is held: it will never be known to be synced.
+    pub(super) fn forget(&mut self) {
+        self.held.clear();
+    }
+
+    /// Writes what is held; after an error it can be tried again.
+    pub(super) fn write_held(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.held, self.bytes)?;
+        self.bytes += self.held.len() as u64;
+        self.held.clear();
         Ok(())
     }
 

@@ -5,11 +5,14 @@
 //! done to a segment later is to cut off what lies behind its last whole record.
 
 mod directory;
+mod disk;
 mod engine;
 mod error;
 mod index;
 mod options;
 mod outage;
+#[cfg(test)]
+mod power;
 mod queue;
 mod reader;
 mod recover;
@@ -25,6 +28,12 @@ mod verify;
 mod walk;
 mod witness;
 mod writer;
+
+// The disk; in tests one whose power can be cut.
+#[cfg(not(test))]
+use disk as store;
+#[cfg(test)]
+use power::disk as store;
 
 pub use error::{ArchiveError, ReadError, RecoverError};
 pub use index::{INDEX_ENTRY_BYTES, IndexEntry, IndexEntryError};

@@ -1,5 +1,7 @@
 //! What is asked of an archive, and what it counts.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::ArchiveError;
@@ -24,8 +26,8 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// When a segment is sealed. A frame is indexed as soon as it is written, which survives the
-    /// death of the program, though not that of the machine.
+    /// When a segment is sealed; only then is it indexed. What is written survives the death of the
+    /// program even so, though not that of the machine.
     None,
     /// At least every so many milliseconds while frames come. Written, synced, then indexed.
     Interval(u64),
@@ -120,4 +122,13 @@ pub struct ArchiveCounters {
     pub engine: &'static str,
     /// Whether the segment in use is written past the page cache.
     pub direct: bool,
+}
+
+impl ArchiveCounters {
+    /// An index cannot be written: it can be made again, so that the archive goes on.
+    pub(super) fn give_index_up(&mut self, error: &io::Error) {
+        log::error!("the index is given up until the next segment: {error}");
+        self.io_errors += 1;
+        self.last_error.get_or_insert_with(|| format!("cannot write the index: {error}"));
+    }
 }

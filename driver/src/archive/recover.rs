@@ -1,9 +1,14 @@
-//! Mending an archive after a crash: what lies behind both the last whole record of a segment and
-//! the last one that its index names is cut off, and the index is made again. Nothing else is
-//! changed, and doing it twice changes nothing.
+//! Mending an archive after a crash. A record that is not whole and that no index names was never
+//! finished: at the end of a segment it is cut off, and in front of a whole one, where several
+//! writes were in flight, it is erased, which leaves a hole as if it had never been begun. Then the
+//! index is made again. Nothing else is changed, and doing it twice changes nothing.
+//!
+//! A record that the index names was finished. If it is not whole now, it is damaged: it stays, is
+//! told, and stays named. Where a segment has no index, only that of the last one can have been
+//! written when the crash came; in the others everything is taken for finished.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -11,18 +16,22 @@ use serde::Serialize;
 use super::directory::{Directory, HoldError};
 use super::error::RecoverError;
 use super::index::IndexEntry;
-use super::reader::{ArchiveReader, SegmentPath};
+use super::reader::{ArchiveReader, SegmentPath, indexes};
 use super::scan::{Entry, Extent};
 use super::segment::INDEX_SUFFIX;
+use super::store::{self, DiskFile};
 use super::verify::{Problems, not_whole};
 use super::walk::{Step, Walk};
 use super::witness::{Named, Witness};
 use crate::record::RecordKind;
 
-/// Bytes that were, or would be, cut off a segment.
+/// Zeros are written in pieces of this size.
+const ERASE_BYTES: usize = 1 << 20;
+
+/// Bytes that were, or would be, cut off a segment or erased in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cut {
-    /// What was cut, and what is wrong at its beginning.
+    /// What they were, and what is wrong at their beginning.
     #[serde(flatten)]
     pub extent: Extent,
     /// Number of the last frame that stays in front of it, if there is one in the segment.
@@ -44,12 +53,18 @@ pub struct RecoverReport {
     pub cuts: Vec<Cut>,
     /// Bytes cut in all.
     pub bytes_cut: u64,
-    /// Records cut that were begun and are not whole.
+    /// What was erased in front of whole records.
+    pub erased: Vec<Cut>,
+    /// Bytes erased in all.
+    pub bytes_erased: u64,
+    /// Records cut or erased that were begun and are not whole.
     pub records_torn: u64,
     /// Indexes made again because they were missing or did not agree.
     pub indexes_rebuilt: u64,
-    /// Damage in front of whole records, and records that the index names and that are not whole.
-    /// It stays, and so do the entries that name it.
+    /// Indexes removed that named nothing and had no segment: one whose making was interrupted.
+    pub indexes_removed: u64,
+    /// Records that the index names and that are not whole, and what is not whole in a segment
+    /// without an index that is not the last one. It stays, and so do the entries that name it.
     #[serde(flatten)]
     pub damaged: Problems,
 }
@@ -69,13 +84,17 @@ impl RecoverReport {
         }
     }
 
-    fn cut(&mut self, cut: Cut, path: &Path) -> Result<(), RecoverError> {
-        if !self.dry_run {
-            cut_off(path, cut.extent.offset).map_err(RecoverError::at("cut", path))?;
+    /// Cuts and erases what was never finished.
+    fn remove(&mut self, unfinished: Unfinished, path: &Path) -> Result<(), RecoverError> {
+        if !self.dry_run && !unfinished.is_empty() {
+            unfinished.remove(path).map_err(RecoverError::at("cut", path))?;
         }
-        self.bytes_cut += cut.extent.bytes;
-        self.records_torn += cut.extent.records;
-        self.cuts.push(cut);
+        let Unfinished { tail, inner } = unfinished;
+        self.bytes_cut += tail.iter().map(|cut| cut.extent.bytes).sum::<u64>();
+        self.bytes_erased += inner.iter().map(|cut| cut.extent.bytes).sum::<u64>();
+        self.records_torn += tail.iter().chain(&inner).map(|cut| cut.extent.records).sum::<u64>();
+        self.cuts.extend(tail);
+        self.erased.extend(inner);
         Ok(())
     }
 }
@@ -100,16 +119,44 @@ pub fn recover(
     let archive = ArchiveReader::open(dir)?;
     let mut report = RecoverReport { dry_run, ..RecoverReport::default() };
     let (total, mut done) = (archive.bytes(), 0);
+    remove_orphans(&archive, &held, &mut report)?;
+    let last = archive.segments().last().map(|segment| segment.number);
     for segment in archive.segments() {
-        recover_segment(segment, &held, &mut report, &mut |bytes| progress(done + bytes, total))?;
+        let is_last = last == Some(segment.number);
+        let mut progress = |bytes| progress(done + bytes, total);
+        recover_segment(segment, is_last, &held, &mut report, &mut progress)?;
         done += segment.bytes;
         report.segments += 1;
     }
     Ok(report)
 }
 
+/// Removes indexes without a segment that name nothing. One that names something is a witness.
+fn remove_orphans(
+    archive: &ArchiveReader,
+    held: &Directory,
+    report: &mut RecoverReport,
+) -> Result<(), RecoverError> {
+    for number in indexes(held.path())? {
+        let path = held.index(number);
+        if archive.segments().iter().any(|segment| segment.number == number) {
+            continue;
+        }
+        if Witness::open(&path)?.named_end() > 0 {
+            report.damaged.add(number, 0, "an index without its segment");
+            continue;
+        }
+        if !report.dry_run {
+            store::remove(&path).map_err(RecoverError::at("remove", &path))?;
+        }
+        report.indexes_removed += 1;
+    }
+    Ok(())
+}
+
 fn recover_segment(
     segment: &SegmentPath,
+    is_last: bool,
     held: &Directory,
     report: &mut RecoverReport,
     progress: &mut impl FnMut(u64),
@@ -118,7 +165,8 @@ fn recover_segment(
     let mut witness = Witness::open(&index_path)?;
     let mut walk = Walk::open(segment.number, &segment.path, witness.named_end())?;
     let mut index = Rebuilt { path: index_path.clone(), entries: Vec::new() };
-    let (mut after, mut cut) = (None, None);
+    let (mut after, mut unfinished) = (None, Unfinished::default());
+    let may_be_unfinished = witness.exists() || is_last;
     if let Err(error) = walk.scan().header() {
         report.damaged.add(segment.number, 0, error.to_string());
     }
@@ -130,21 +178,28 @@ fn recover_segment(
                 after = report.whole(&entry).or(after);
             }
             Step::Damaged(extent) => {
-                // What was reserved and never written is no damage.
-                if !extent.zeros {
-                    report.damaged.add(extent.segment, extent.offset, &*extent.what);
+                let named = take_named(&mut witness, extent.end(), &index_path)?;
+                // What was reserved and never written is neither damage nor unfinished.
+                if !extent.zeros && named.is_empty() && may_be_unfinished {
+                    unfinished.inner.push(Cut { extent, after });
+                } else if !extent.zeros {
+                    report.damaged.add(extent.segment, extent.offset, extent.what);
                 }
-                keep_named(&mut witness, segment.number, extent.end(), &mut index, report)?;
+                keep_named(&named, segment.number, &mut index, report);
             }
-            Step::Tail(extent) => cut = Some(Cut { extent, after }),
+            Step::Tail(extent) if extent.zeros || may_be_unfinished => {
+                unfinished.tail = Some(Cut { extent, after });
+            }
+            Step::Tail(extent) => {
+                report.damaged.add(extent.segment, extent.offset, extent.what);
+            }
         }
         progress(walk.scan().position());
     }
-    keep_named(&mut witness, segment.number, u64::MAX, &mut index, report)?;
+    let named = take_named(&mut witness, u64::MAX, &index_path)?;
+    keep_named(&named, segment.number, &mut index, report);
     // First the cut, of what no index names: on a full disk it makes room for the index.
-    if let Some(cut) = cut {
-        report.cut(cut, &segment.path)?;
-    }
+    report.remove(unfinished, &segment.path)?;
     report.indexes_rebuilt += u64::from(index.finish(report.dry_run, held)?);
     Ok(())
 }
@@ -160,30 +215,71 @@ fn forget_below(
     Ok(())
 }
 
-/// Keeps in the index what it names up to `end` where no whole record stands: it is the witness
-/// that one did.
-fn keep_named(
+/// Takes off the records that the index names up to `end`, where no whole record stands.
+fn take_named(
     witness: &mut Witness,
-    segment: u32,
     end: u64,
-    index: &mut Rebuilt,
-    report: &mut RecoverReport,
-) -> Result<(), RecoverError> {
-    while let Some(named) =
-        witness.take_below(end).map_err(RecoverError::at("read", &index.path))?
+    index_path: &Path,
+) -> Result<Vec<IndexEntry>, RecoverError> {
+    let mut named = Vec::new();
+    while let Some(next) =
+        witness.take_below(end).map_err(RecoverError::at("read", index_path))?
     {
-        if let Named::Record(entry) = named {
-            index.add(&entry);
-            report.damaged.add(segment, entry.offset, not_whole(entry.sequence));
+        if let Named::Record(entry) = next {
+            named.push(entry);
         }
     }
-    Ok(())
+    Ok(named)
 }
 
-fn cut_off(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(bytes)?;
-    file.sync_all()
+/// Keeps in the index what it names where no whole record stands: it is the witness that one did.
+fn keep_named(
+    named: &[IndexEntry],
+    segment: u32,
+    index: &mut Rebuilt,
+    report: &mut RecoverReport,
+) {
+    for entry in named {
+        index.add(entry);
+        report.damaged.add(segment, entry.offset, not_whole(entry.sequence));
+    }
+}
+
+/// What was begun in a segment and never finished.
+#[derive(Debug, Default)]
+struct Unfinished {
+    /// Behind the last record.
+    tail: Option<Cut>,
+    /// In front of whole records.
+    inner: Vec<Cut>,
+}
+
+impl Unfinished {
+    fn is_empty(&self) -> bool {
+        self.tail.is_none() && self.inner.is_empty()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let file = DiskFile::open(path)?;
+        for Cut { extent, .. } in &self.inner {
+            erase(&file, extent)?;
+        }
+        if let Some(cut) = &self.tail {
+            file.set_len(cut.extent.offset)?;
+        }
+        file.sync_all()
+    }
+}
+
+fn erase(file: &DiskFile, extent: &Extent) -> io::Result<()> {
+    let zeros = vec![0; ERASE_BYTES];
+    let mut offset = extent.offset;
+    while offset < extent.end() {
+        let bytes = (extent.end() - offset).min(ERASE_BYTES as u64);
+        file.write_all_at(&zeros[..bytes as usize], offset)?;
+        offset += bytes;
+    }
+    Ok(())
 }
 
 /// An index that is made again: 64 bytes in memory for each record of a segment. It takes the place
@@ -214,16 +310,16 @@ impl Rebuilt {
 
     fn replace(&self) -> Result<(), RecoverError> {
         let new_path = self.path.with_extension("idx.new");
-        let written = File::create(&new_path).and_then(|mut file| {
-            file.write_all(&self.entries)?;
+        let written = DiskFile::create(&new_path, 0).and_then(|file| {
+            file.write_all_at(&self.entries, 0)?;
             file.sync_all()
         });
         if let Err(error) = written {
             // It is of no use, and takes room where there may be none.
-            let _gone = fs::remove_file(&new_path);
+            let _gone = store::remove(&new_path);
             return Err(RecoverError::at("write", &new_path)(error));
         }
-        fs::rename(&new_path, &self.path).map_err(RecoverError::at("replace", &self.path))
+        store::rename(&new_path, &self.path).map_err(RecoverError::at("replace", &self.path))
     }
 }
 

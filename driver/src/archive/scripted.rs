@@ -25,6 +25,8 @@ pub(super) struct Script {
     pub(super) fail: Vec<(u64, i32)>,
     /// Everything fails.
     pub(super) broken: bool,
+    /// The engine itself fails; what is in flight is lost sight of.
+    pub(super) collapse: bool,
 }
 
 /// The engine.
@@ -44,12 +46,17 @@ impl Scripted {
     }
 
     pub(super) fn submit(&mut self, write: Write) {
+        let (bytes, offset) = write.rest();
+        write.file().begun(bytes, offset);
         self.held.push(write);
     }
 
-    pub(super) fn reap(&mut self, wait: bool, completions: &mut Vec<Completion>) {
+    pub(super) fn reap(&mut self, wait: bool, completions: &mut Vec<Completion>) -> io::Result<()> {
         let (hold, released) = {
             let mut script = self.script.lock().unwrap();
+            if script.collapse && !self.held.is_empty() {
+                return Err(io::Error::from_raw_os_error(libc::EBADF));
+            }
             (script.hold, std::mem::take(&mut script.release))
         };
         let mut ready: Vec<u64> = released.into();
@@ -74,6 +81,7 @@ impl Scripted {
                 None => write.perform(),
             });
         }
+        Ok(())
     }
 }
 

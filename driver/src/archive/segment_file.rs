@@ -1,18 +1,16 @@
 //! The segment that is being written, and the index beside it.
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::directory::Directory;
 use super::error::ArchiveError;
 use super::index::{IndexEntry, IndexFile};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::store::{self, DiskFile};
 use crate::slab::SlabPool;
 
 /// Disk space is reserved in steps of this many bytes.
@@ -23,7 +21,7 @@ const FIRST_RECORD: u64 = SEGMENT_HEADER_BYTES as u64;
 #[derive(Debug)]
 pub(super) struct SegmentFile {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     /// Written past the page cache.
     direct: bool,
     index: Option<IndexFile>,
@@ -53,12 +51,13 @@ impl SegmentFile {
         let (file, direct) = write_header(&new, header)
             .inspect_err(|_| discard(&new))
             .map_err(ArchiveError::at("create", &new))?;
-        fs::rename(&new, &path).map_err(ArchiveError::at("create", &path))?;
+        store::rename(&new, &path).map_err(ArchiveError::at("create", &path))?;
         let index = with_index.then(|| create_index(&dir.index(header.number))).transpose();
         let index = index.inspect_err(|_| discard(&path))?;
         dir.sync().map_err(ArchiveError::at("sync", dir.path())).inspect_err(|_| {
-            discard(&path);
-            discard(&dir.index(header.number));
+            if let Err(error) = remove_both(&dir.index(header.number), &path) {
+                log::debug!("cannot remove {}: {error}", path.display());
+            }
         })?;
         Ok(SegmentFile {
             path,
@@ -76,7 +75,7 @@ impl SegmentFile {
         &self.path
     }
 
-    pub(super) fn file(&self) -> &Arc<File> {
+    pub(super) fn file(&self) -> &Arc<DiskFile> {
         &self.file
     }
 
@@ -108,7 +107,7 @@ impl SegmentFile {
         self.end += record_bytes;
         if self.allocated.is_some_and(|allocated| allocated < self.end) {
             let step = ALLOCATE_BYTES.min(segment_bytes.saturating_sub(offset)).max(record_bytes);
-            self.allocated = match allocate(&self.file, offset, step) {
+            self.allocated = match self.file.reserve(offset, step) {
                 Ok(()) => Some(offset + step),
                 Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => None,
                 // Too little is left for the step, though perhaps enough for the record.
@@ -118,7 +117,8 @@ impl SegmentFile {
         offset
     }
 
-    /// Makes records that are written part of the segment: synced if asked for, then indexed.
+    /// Makes records that are written part of the segment. With `sync` they are synced, and then
+    /// named by the index; without, their names wait for the next sync.
     ///
     /// # Errors
     /// If the segment cannot be synced. An index that cannot be written is given up: it can be made
@@ -132,20 +132,41 @@ impl SegmentFile {
         if sync {
             self.file.sync_data()?;
         }
-        let Some(index) = &mut self.index else { return Ok(()) };
-        let mut indexed = index.append(entries);
-        if indexed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+        if let Some(index) = &mut self.index {
+            index.hold(entries);
+        }
+        if sync {
+            self.write_names(index_error);
+        }
+        Ok(())
+    }
+
+    /// Records whose names wait for a sync.
+    pub(super) fn unnamed(&self) -> usize {
+        self.index.as_ref().map_or(0, IndexFile::held)
+    }
+
+    /// Leaves the records unnamed whose names wait for a sync: one has failed.
+    pub(super) fn forget_names(&mut self) {
+        if let Some(index) = &mut self.index {
+            index.forget();
+        }
+    }
+
+    /// Writes the names that have waited. Their records are synced.
+    fn write_names(&mut self, index_error: impl FnOnce(io::Error)) {
+        let Some(index) = self.index.as_mut().filter(|index| index.held() > 0) else { return };
+        let mut written = index.write_held();
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
             // What is reserved for records to come may be all the room there is.
             self.allocated = self.allocated.map(|_| self.end);
-            indexed = self.file.set_len(self.end).and_then(|()| index.append_again());
+            written = self.file.set_len(self.end).and_then(|()| index.write_held());
         }
-        let indexed = indexed.and_then(|()| if sync { index.sync() } else { Ok(()) });
-        if let Err(error) = indexed {
+        if let Err(error) = written.and_then(|()| index.sync()) {
             let cut = index.cut();
             self.index = None;
             index_error(cut.err().unwrap_or(error));
         }
-        Ok(())
     }
 
     /// How far the segment is confirmed.
@@ -163,14 +184,20 @@ impl SegmentFile {
     /// From here on nothing can be synced or cut.
     #[cfg(test)]
     pub(super) fn fail_syncs(&mut self) {
-        self.file = Arc::new(File::open("/dev/null").expect("every system has it"));
+        let null = std::fs::File::open("/dev/null").expect("every system has it");
+        self.file = Arc::new(null.into());
     }
 
     /// Cuts the segment behind its last confirmed record and makes it and its index durable.
-    pub(super) fn seal(self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// As [`SegmentFile::confirm`].
+    pub(super) fn seal(mut self, index_error: impl FnOnce(io::Error)) -> io::Result<()> {
+        self.end = self.confirmed;
         self.file.set_len(self.confirmed)?;
         self.file.sync_all()?;
-        self.index.map_or(Ok(()), |index| index.sync())
+        self.write_names(index_error);
+        Ok(())
     }
 
     /// Ends a segment that failed as well as the disk allows, and tells whether it stays.
@@ -182,27 +209,25 @@ impl SegmentFile {
         dir: &Directory,
         number: u32,
         whole_bytes: u64,
+        index_error: impl FnOnce(io::Error),
     ) -> (bool, io::Result<()>) {
         self.confirmed += whole_bytes;
         if self.confirmed > FIRST_RECORD {
-            return (true, self.seal());
+            return (true, self.seal(index_error));
         }
         // A full disk would otherwise collect an empty segment with every try.
-        let index = if self.index.is_some() { fs::remove_file(dir.index(number)) } else { Ok(()) };
-        let removed = fs::remove_file(&self.path);
-        (removed.is_err(), removed.and(index))
+        let removed = remove_both(&dir.index(number), &self.path);
+        (removed.is_err(), removed)
     }
 }
 
 /// Makes a file with the header in place; past the page cache where that works.
-fn write_header(path: &Path, header: &SegmentHeader) -> io::Result<(File, bool)> {
+fn write_header(path: &Path, header: &SegmentHeader) -> io::Result<(DiskFile, bool)> {
     let pool = SlabPool::new(1 << 20);
     let mut block = pool.take(SEGMENT_HEADER_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
     header.encode(&mut block);
-    let attempt = |flags| -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).custom_flags(flags);
-        let file = options.open(path)?;
+    let attempt = |flags| -> io::Result<DiskFile> {
+        let file = DiskFile::create(path, flags)?;
         file.write_all_at(&block[..SEGMENT_HEADER_BYTES], 0)?;
         file.sync_all()?;
         Ok(file)
@@ -215,21 +240,24 @@ fn write_header(path: &Path, header: &SegmentHeader) -> io::Result<(File, bool)>
 }
 
 fn create_index(path: &Path) -> Result<IndexFile, ArchiveError> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
-    let file = file.map_err(ArchiveError::at("create", path))?;
-    file.sync_all().map_err(ArchiveError::at("sync", path))?;
+    let file = DiskFile::create_new(path).map_err(ArchiveError::at("create", path))?;
+    let synced = file.sync_all().inspect_err(|_| discard(path));
+    synced.map_err(ArchiveError::at("sync", path))?;
     Ok(IndexFile::new(file))
 }
 
 /// Removes what an attempt left behind; that it failed is what the caller reports.
 fn discard(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
+    if let Err(error) = store::remove(path) {
         log::debug!("cannot remove {}: {error}", path.display());
     }
 }
 
-fn allocate(file: &File, offset: u64, bytes: u64) -> Result<(), Errno> {
-    let (offset, bytes) = (i64::try_from(offset), i64::try_from(bytes));
-    let (Ok(offset), Ok(bytes)) = (offset, bytes) else { return Err(Errno::EFBIG) };
-    fallocate(file, FallocateFlags::empty(), offset, bytes)
+/// Removes a segment, its index first: none ever stands alone.
+fn remove_both(index: &Path, segment: &Path) -> io::Result<()> {
+    match store::remove(index) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    store::remove(segment)
 }

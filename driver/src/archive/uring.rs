@@ -158,13 +158,14 @@ mod tests {
     fn a_ring_that_is_dropped_has_written_everything_and_given_the_slabs_back() {
         // Where containers forbid io_uring, there is nothing to be tested.
         let Ok(mut uring) = Uring::new(3) else { return };
-        let (pool, file) = (SlabPool::new(1 << 20), Arc::new(tempfile::tempfile().unwrap()));
+        let (pool, file) = (SlabPool::new(1 << 20), tempfile::tempfile().unwrap());
+        let written = Arc::new(file.try_clone().unwrap().into());
         let frames: Vec<_> = (0..3).map(|n| frame(&pool, n, 40_000)).collect();
         let record_bytes = frames[0].record().len();
         for (ticket, frame) in frames.iter().enumerate() {
             let record = Record::Frame(frame.clone());
             let offset = (ticket * record_bytes) as u64;
-            uring.submit(Write::new(ticket as u64, record, Arc::clone(&file), offset));
+            uring.submit(Write::new(ticket as u64, record, Arc::clone(&written), offset));
         }
         drop(uring);
         for (place, frame) in frames.iter().enumerate() {

@@ -22,6 +22,8 @@ use crate::slab::SlabPool;
 
 /// A sync is not put off beyond this many records, so that memory is bounded.
 const UNSYNCED_MAX: usize = 4096;
+/// With [`Durability::None`] index entries of at most this many records wait for their sync.
+const UNNAMED_MAX: usize = 1 << 16;
 /// Detection times are kept for at most this many durable frames until someone asks for them.
 const DURABLE_KEPT_MAX: usize = 1 << 16;
 
@@ -150,7 +152,7 @@ impl Archive {
         let Some(segment) = self.output.segment.take() else { return };
         self.output.number += 1;
         let path = segment.path().to_owned();
-        match segment.seal() {
+        match segment.seal(|error| self.counters.give_index_up(&error)) {
             Ok(()) => self.counters.durable += self.latest.undurable,
             Err(error) => self.note(describe("seal", &path, &error), now),
         }
@@ -331,14 +333,15 @@ impl Archive {
         if self.queue.whole() == 0 {
             return Ok(());
         }
-        let sync = self.options.durability != Durability::None;
+        let lazy = self.options.durability == Durability::None;
+        let sync = !lazy || segment.unnamed() >= UNNAMED_MAX;
         let counters = &mut self.counters;
-        segment.confirm(self.queue.whole_entries(), sync, |error| {
-            log::error!("the index is given up until the next segment: {error}");
-            counters.io_errors += 1;
-            counters.last_error.get_or_insert_with(|| format!("cannot write the index: {error}"));
-        })?;
+        let index_error = |error| counters.give_index_up(&error);
+        segment.confirm(self.queue.whole_entries(), sync, index_error)?;
         self.latest.sync_ns = now.monotonic_ns;
+        if sync {
+            counters.durable += std::mem::take(&mut self.latest.undurable);
+        }
         for record in self.queue.take_whole() {
             segment.confirmed_to(record.entry.offset + record.record_bytes);
             counters.bytes_written += record.record_bytes;
@@ -352,7 +355,7 @@ impl Archive {
                 continue;
             }
             counters.durable += 1;
-            if self.latest.durable_detected_ns.len() < DURABLE_KEPT_MAX {
+            if !lazy && self.latest.durable_detected_ns.len() < DURABLE_KEPT_MAX {
                 self.latest.durable_detected_ns.push(record.entry.monotonic_ns);
             }
         }
@@ -367,8 +370,10 @@ impl Archive {
             self.counters.io_errors += u64::from(self.take_completions(true).is_some());
         }
         // After a failed sync nobody knows what is on the disk, and a second one would not tell.
-        if op != "sync" && self.save_whole(now).is_err() {
-            self.counters.io_errors += 1;
+        let is_saved = op != "sync" && self.save_whole(now);
+        if let (false, Some(segment)) = (is_saved, &mut self.output.segment) {
+            segment.forget_names();
+            self.latest.undurable = 0;
         }
         let path = self.output.segment.as_ref().map_or(self.dir.path(), SegmentFile::path);
         self.note(describe(op, path, error), now);
@@ -382,15 +387,19 @@ impl Archive {
         self.abandon_segment(whole_bytes);
     }
 
-    fn save_whole(&mut self, now: Moment) -> io::Result<()> {
-        let Some(segment) = &self.output.segment else { return Ok(()) };
-        segment.release(self.queue.whole_bytes())?;
-        self.try_confirm(now)
+    fn save_whole(&mut self, now: Moment) -> bool {
+        let Some(segment) = &self.output.segment else { return true };
+        let released = segment.release(self.queue.whole_bytes());
+        let saved = released.and_then(|()| self.try_confirm(now)).is_ok();
+        self.counters.io_errors += u64::from(!saved);
+        saved
     }
 
     fn abandon_segment(&mut self, whole_bytes: u64) {
         let Some(segment) = self.output.segment.take() else { return };
-        let (stays, result) = segment.abandon(&self.dir, self.output.number, whole_bytes);
+        let index_error = |error| self.counters.give_index_up(&error);
+        let (stays, result) =
+            segment.abandon(&self.dir, self.output.number, whole_bytes, index_error);
         self.output.number += u32::from(stays);
         match result {
             Ok(()) => self.counters.durable += self.latest.undurable,

@@ -73,8 +73,9 @@ fn a_damaged_end_is_a_problem_in_all_but_the_last_segment() {
         let report = bench.verify();
         assert_eq!(report.problems.problems[0].offset, LAST as u64, "{report:?}");
         assert_eq!((report.torn, report.skipped, report.unaccounted), (None, 0, 1));
+        // With an index it was named; without one the segment was sealed before the next was begun.
         let recovered = recover(bench.dir.path(), false, |_, _| {}).unwrap();
-        assert_eq!(recovered.bytes_cut, if index { 0 } else { 4096 });
+        assert_eq!((recovered.bytes_cut, recovered.damaged.problems_total > 0), (0, true));
     }
 }
 

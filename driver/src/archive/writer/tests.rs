@@ -174,13 +174,14 @@ fn with_an_interval_nothing_counts_before_it_is_synced() {
 }
 
 #[test]
-fn without_durability_frames_are_indexed_when_written_and_durable_when_sealed() {
+fn without_durability_frames_are_indexed_and_durable_when_the_segment_is_sealed() {
     let bench = Bench::new();
     let engine = EngineChoice::Pwrite;
     let mut archive = bench.create(ArchiveOptions { engine, ..options(Durability::None) });
     bench.append(&mut archive, 0..3);
-    assert_eq!((bench.indexed(0), archive.counters().durable), (vec![0, 1, 2], 0));
-    assert_eq!(archive.finish(bench.now).durable, 3);
+    let counters = archive.counters();
+    assert_eq!((counters.frames_written, counters.durable, bench.indexed(0)), (3, 0, vec![]));
+    assert_eq!((archive.finish(bench.now).durable, bench.indexed(0)), (3, vec![0, 1, 2]));
 }
 
 #[test]
