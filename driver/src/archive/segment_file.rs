@@ -55,7 +55,7 @@ impl SegmentFile {
         let index = with_index.then(|| create_index(&dir.index(header.number))).transpose();
         let index = index.inspect_err(|_| discard(&path))?;
         dir.sync().map_err(ArchiveError::at("sync", dir.path())).inspect_err(|_| {
-            if let Err(error) = remove_both(&dir.index(header.number), &path) {
+            if let Err(error) = remove_both(dir, header.number) {
                 log::debug!("cannot remove {}: {error}", path.display());
             }
         })?;
@@ -69,6 +69,11 @@ impl SegmentFile {
             confirmed: FIRST_RECORD,
             allocated: Some(FIRST_RECORD),
         })
+    }
+
+    /// Removes what a failed attempt could not remove.
+    pub(super) fn remove_leftover(dir: &Directory, number: u32) -> Result<(), ArchiveError> {
+        remove_both(dir, number).map_err(ArchiveError::at("remove", &dir.segment(number)))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -200,7 +205,7 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Ends a segment that failed as well as the disk allows, and tells whether it stays.
+    /// Ends a segment that failed as well as the disk allows, and tells whether it is to stay.
     ///
     /// The `whole_bytes` behind the last confirmed record were written, but could not be synced:
     /// their records may be there nevertheless, and recovery finds out.
@@ -216,8 +221,7 @@ impl SegmentFile {
             return (true, self.seal(index_error));
         }
         // A full disk would otherwise collect an empty segment with every try.
-        let removed = remove_both(&dir.index(number), &self.path);
-        (removed.is_err(), removed)
+        (false, remove_both(dir, number))
     }
 }
 
@@ -253,11 +257,13 @@ fn discard(path: &Path) {
     }
 }
 
-/// Removes a segment, its index first: none ever stands alone.
-fn remove_both(index: &Path, segment: &Path) -> io::Result<()> {
-    match store::remove(index) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        removed => removed?,
+/// Removes a segment as far as it is there, its index first: none ever stands alone.
+fn remove_both(dir: &Directory, number: u32) -> io::Result<()> {
+    for path in [dir.index(number), dir.segment(number)] {
+        match store::remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
     }
-    store::remove(segment)
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::error::ReadError;
 use super::scan::{Entry, Extent, Found, SegmentScan};
+use super::slot;
 
 /// What was read.
 #[derive(Debug)]
@@ -42,11 +43,6 @@ impl Walk {
         &self.scan
     }
 
-    /// The bytes of the whole record that was told last.
-    pub(super) fn record(&self) -> &[u8] {
-        &self.record
-    }
-
     pub(super) fn next(&mut self) -> Result<Option<Step>, ReadError> {
         if let Some(entry) = self.held.take() {
             return Ok(Some(Step::Whole(entry)));
@@ -54,10 +50,9 @@ impl Walk {
         while let Some(found) = self.scan.next()? {
             let bad = match found {
                 Found::Damaged(extent) | Found::Tail(extent) => extent,
-                Found::Record(entry) => match self.scan.read(&entry, &mut self.record) {
+                Found::Record(entry) => match self.read(&entry)? {
                     Ok(()) => return Ok(Some(self.whole(entry))),
-                    Err(ReadError::Damaged { what, .. }) => torn(&entry, what),
-                    Err(error) => return Err(error),
+                    Err(what) => torn(&entry, what),
                 },
             };
             if let Some(named) = self.take_bad(bad) {
@@ -68,6 +63,17 @@ impl Walk {
             true => Step::Damaged(bad),
             false => Step::Tail(bad),
         }))
+    }
+
+    /// Reads a record; what is wrong if it is not whole to the last byte of its padding.
+    fn read(&mut self, entry: &Entry) -> Result<Result<(), String>, ReadError> {
+        match self.scan.read(entry, &mut self.record) {
+            Ok(()) => Ok(slot::check(&entry.header, &self.record).map_err(|error| {
+                format!("record of sequence {}: {error}", entry.header.sequence)
+            })),
+            Err(ReadError::Damaged { what, .. }) => Ok(Err(what)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes in what is not whole; what is in front of it if the border of the index is between.

@@ -53,6 +53,8 @@ struct Output {
     segment: Option<SegmentFile>,
     /// Number of the segment in use, or of the next one.
     number: u32,
+    /// An attempt to begin that one has failed and left files behind.
+    leftover: bool,
     /// Kept so that no call allocates.
     completions: Vec<Completion>,
 }
@@ -93,7 +95,8 @@ impl Archive {
     ) -> Result<Archive, ArchiveError> {
         let losses = SlabPool::new(SlabPool::class_bytes(LOSS_RECORD_BYTES) * (options.depth + 1));
         let counters = ArchiveCounters { engine: engine.name(), ..ArchiveCounters::default() };
-        let output = Output { engine, losses, segment: None, number: 0, completions: Vec::new() };
+        let (segment, number, leftover, completions) = (None, 0, false, Vec::new());
+        let output = Output { engine, losses, segment, number, leftover, completions };
         let mut archive = Archive {
             dir: Directory::prepare(dir)?,
             session,
@@ -209,10 +212,13 @@ impl Archive {
         if !self.outage.may_try(now) {
             return false;
         }
+        let in_the_way = !self.output.leftover && self.dir.holds(self.output.number);
         if let Err(error) = self.begin_segment(now) {
             self.note(error.to_string(), now);
-            // What is in the way is not ours to remove; the next try passes it by.
-            self.output.number += u32::from(self.dir.holds(self.output.number));
+            // What was in the way is not ours to remove; the next try passes it by. Our own number
+            // must be used again: nobody knows whether its name would survive a power cut.
+            self.output.number += u32::from(in_the_way);
+            self.output.leftover = !in_the_way && self.dir.holds(self.output.number);
             return false;
         }
         for loss in self.outage.take_owed() {
@@ -223,6 +229,9 @@ impl Archive {
 
     fn begin_segment(&mut self, now: Moment) -> Result<(), ArchiveError> {
         let number = self.output.number;
+        if std::mem::take(&mut self.output.leftover) {
+            SegmentFile::remove_leftover(&self.dir, number)?;
+        }
         let header = SegmentHeader { number, session: self.session, created_ns: now.realtime_ns };
         let index = self.options.index;
         let segment = SegmentFile::create(&self.dir, &header, index, now.monotonic_ns)?;
@@ -401,6 +410,7 @@ impl Archive {
         let (stays, result) =
             segment.abandon(&self.dir, self.output.number, whole_bytes, index_error);
         self.output.number += u32::from(stays);
+        self.output.leftover = !stays && result.is_err();
         match result {
             Ok(()) => self.counters.durable += self.latest.undurable,
             Err(error) => {
