@@ -170,6 +170,13 @@ impl Engine {
         Engine::Pwrite(Vec::new())
     }
 
+    /// Breaks an io_uring.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        let Engine::Uring(uring) = self else { panic!("{} does not break", self.name()) };
+        uring.break_down();
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Engine::Uring(_) => "io_uring",

@@ -2,7 +2,12 @@
 //!
 //! A record is a slab as it stands in memory (see [`crate::record`]), so a frame goes to disk
 //! without another copy. Nothing that was written is ever written again; the only thing that is
-//! done to a segment later is to cut off what lies behind its last whole record.
+//! done to a segment later is to cut off or erase what was begun and never finished.
+//!
+//! After a power cut at any moment, whatever it leaves of what was not synced yet, [`recover()`]
+//! gives every record that was reported as durable, perhaps more whole ones behind them, and
+//! nothing that is not whole; and the index never names what is not there. The tests cut the power
+//! at every point (`power`).
 
 mod directory;
 mod disk;

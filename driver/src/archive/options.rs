@@ -26,8 +26,8 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// When a segment is sealed; only then is it indexed. What is written survives the death of the
-    /// program even so, though not that of the machine.
+    /// When a segment is sealed, or has 4096 records more; only then are they indexed. What is written
+    /// survives the death of the program even so, though not that of the machine.
     None,
     /// At least every so many milliseconds while frames come. Written, synced, then indexed.
     Interval(u64),

@@ -85,7 +85,9 @@ fn after_cut(tape: &Tape, time: usize, chance: &mut Chance) -> Files {
             Change::SetLen { file, bytes } => {
                 contents.entry(*file).or_default().resize(*bytes as usize, 0);
             }
-            Change::Reserve { file, end } => grow(contents.entry(*file).or_default(), *end as usize),
+            Change::Reserve { file, end } => {
+                grow(contents.entry(*file).or_default(), *end as usize)
+            }
             Change::Link { name, file } => drop(names.insert(name.clone(), *file)),
             Change::Rename { from, to, file } => {
                 names.retain(|name, number| name != from || number != file);

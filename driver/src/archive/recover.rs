@@ -222,9 +222,7 @@ fn take_named(
     index_path: &Path,
 ) -> Result<Vec<IndexEntry>, RecoverError> {
     let mut named = Vec::new();
-    while let Some(next) =
-        witness.take_below(end).map_err(RecoverError::at("read", index_path))?
-    {
+    while let Some(next) = witness.take_below(end).map_err(RecoverError::at("read", index_path))? {
         if let Named::Record(entry) = next {
             named.push(entry);
         }
@@ -233,12 +231,7 @@ fn take_named(
 }
 
 /// Keeps in the index what it names where no whole record stands: it is the witness that one did.
-fn keep_named(
-    named: &[IndexEntry],
-    segment: u32,
-    index: &mut Rebuilt,
-    report: &mut RecoverReport,
-) {
+fn keep_named(named: &[IndexEntry], segment: u32, index: &mut Rebuilt, report: &mut RecoverReport) {
     for entry in named {
         index.add(entry);
         report.damaged.add(segment, entry.offset, not_whole(entry.sequence));

@@ -43,6 +43,16 @@ impl Uring {
         self.in_flight
     }
 
+    /// From here on the kernel knows this ring no more.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        let null = std::fs::File::open("/dev/null").expect("every system has it");
+        // SAFETY: both are open; the ring owns its number and closes it when it is dropped, and its
+        // mapped memory stays whatever becomes of the number.
+        let replaced = unsafe { libc::dup2(null.as_raw_fd(), self.ring.as_raw_fd()) };
+        assert!(replaced >= 0, "a descriptor can be replaced");
+    }
+
     pub(super) fn submit(&mut self, write: Write) {
         let free = self.table.iter().position(Option::is_none);
         let place = free.expect("fewer writes are in flight than the depth");

@@ -68,9 +68,8 @@ impl Walk {
     /// Reads a record; what is wrong if it is not whole to the last byte of its padding.
     fn read(&mut self, entry: &Entry) -> Result<Result<(), String>, ReadError> {
         match self.scan.read(entry, &mut self.record) {
-            Ok(()) => Ok(slot::check(&entry.header, &self.record).map_err(|error| {
-                format!("record of sequence {}: {error}", entry.header.sequence)
-            })),
+            Ok(()) => Ok(slot::check(&entry.header, &self.record)
+                .map_err(|error| format!("record of sequence {}: {error}", entry.header.sequence))),
             Err(ReadError::Damaged { what, .. }) => Ok(Err(what)),
             Err(error) => Err(error),
         }

@@ -22,8 +22,6 @@ use crate::slab::SlabPool;
 
 /// A sync is not put off beyond this many records, so that memory is bounded.
 const UNSYNCED_MAX: usize = 4096;
-/// With [`Durability::None`] index entries of at most this many records wait for their sync.
-const UNNAMED_MAX: usize = 1 << 16;
 /// Detection times are kept for at most this many durable frames until someone asks for them.
 const DURABLE_KEPT_MAX: usize = 1 << 16;
 
@@ -343,7 +341,7 @@ impl Archive {
             return Ok(());
         }
         let lazy = self.options.durability == Durability::None;
-        let sync = !lazy || segment.unnamed() >= UNNAMED_MAX;
+        let sync = !lazy || segment.unnamed() + self.queue.whole() >= UNSYNCED_MAX;
         let counters = &mut self.counters;
         let index_error = |error| counters.give_index_up(&error);
         segment.confirm(self.queue.whole_entries(), sync, index_error)?;

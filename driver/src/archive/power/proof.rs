@@ -186,7 +186,11 @@ pub(super) struct Seen {
 
 impl Story {
     /// Cuts the power at each point, with every chance or so many, and recovers.
-    pub(super) fn prove(&self, chances: Option<(u64, usize)>, seen: &mut Seen) -> Result<(), String> {
+    pub(super) fn prove(
+        &self,
+        chances: Option<(u64, usize)>,
+        seen: &mut Seen,
+    ) -> Result<(), String> {
         let dir = directory();
         seen.known.clear();
         for time in 0..=self.tape.now {

@@ -88,7 +88,7 @@ pub(super) struct Tape {
     names: BTreeMap<String, u32>,
     files: u32,
     faults: Faults,
-    ops: usize,
+    pub(super) ops: Vec<Op>,
 }
 
 /// What becomes of an operation, by its number and kind.
@@ -119,7 +119,7 @@ impl Tape {
         let before = files(dir);
         let names: BTreeMap<_, _> = before.keys().cloned().zip(0..).collect();
         let files = names.len() as u32;
-        let (events, now, ops) = (Vec::new(), 0, 0);
+        let (events, now, ops) = (Vec::new(), 0, Vec::new());
         let tape = Tape { before, events, now, names, files, faults, ops };
         TAPE.with_borrow_mut(|running| assert!(running.replace(tape).is_none(), "one at a time"));
     }
@@ -128,22 +128,18 @@ impl Tape {
         TAPE.take().expect("a tape runs")
     }
 
-    /// Operations so far.
-    pub(super) fn ops(&self) -> usize {
-        self.ops
-    }
-
     pub(super) fn fault(&mut self, op: Op) -> Option<Fault> {
-        self.ops += 1;
-        (self.faults)(self.ops - 1, op)
+        self.ops.push(op);
+        (self.faults)(self.ops.len() - 1, op)
     }
 
     /// Lets index entries be written before the sync of what they name is over.
     pub(super) fn hasten_names(&mut self) {
-        let index = |name: &str| self.names.get(name).copied();
-        let indexes: Vec<_> = self.names.keys().filter(|n| n.ends_with(".idx")).map(|n| index(n)).collect();
+        let named = self.names.iter().filter(|(name, _)| name.ends_with(".idx"));
+        let indexes: Vec<u32> = named.map(|(_, number)| *number).collect();
         for event in &mut self.events {
-            if event.change.is_write() && indexes.contains(&event.change.file()) {
+            let file = event.change.file();
+            if event.change.is_write() && file.is_some_and(|file| indexes.contains(&file)) {
                 event.begun -= 2;
             }
         }

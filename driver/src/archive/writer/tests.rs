@@ -185,6 +185,51 @@ fn without_durability_frames_are_indexed_and_durable_when_the_segment_is_sealed(
 }
 
 #[test]
+fn without_durability_names_do_not_pile_up_in_memory() {
+    let bench = Bench::new();
+    let engine = EngineChoice::Pwrite;
+    let segment_bytes = 1 << 30;
+    let lazy = ArchiveOptions { engine, segment_bytes, ..options(Durability::None) };
+    let mut archive = bench.create(lazy);
+    for sequence in 0..5_000 {
+        archive.append(frame(&bench.pool, sequence, 100), bench.now);
+    }
+    let counters = archive.counters();
+    assert_eq!((counters.frames_written, counters.durable), (5_000, 4_096));
+    assert_eq!(bench.indexed(0), (0..4_096).collect::<Vec<_>>());
+    let finished = archive.finish(bench.now);
+    assert_eq!((finished.durable, bench.indexed(0).len()), (5_000, 5_000));
+}
+
+#[test]
+fn an_io_uring_that_breaks_costs_what_is_in_flight_and_the_archive_goes_on() {
+    let mut bench = Bench::new();
+    let uring = ArchiveOptions { engine: EngineChoice::Uring, ..options(Durability::Frame) };
+    let created = Archive::create(&bench.path(), session(), uring, bench.now);
+    // Where containers forbid io_uring, there is nothing to be tested.
+    let Ok(mut archive) = created else { return };
+    bench.append(&mut archive, 0..3);
+    while archive.counters().durable < 3 {
+        archive.poll(bench.now);
+    }
+    archive.output.engine.break_down();
+    bench.append(&mut archive, 3..5);
+    archive.poll(bench.now);
+    let counters = archive.counters();
+    assert_eq!((counters.durable, counters.frames_lost_io, counters.in_flight), (3, 2, 0));
+    assert_eq!(counters.engine, "pwrite");
+    bench.now.monotonic_ns += 1_000_000_000;
+    bench.append(&mut archive, 5..8);
+    let counters = archive.finish(bench.now);
+    assert_eq!((counters.frames_written, counters.durable, counters.segments), (6, 6, 2));
+    let (frames, losses) = bench.content();
+    assert_eq!(frames, [0, 1, 2, 5, 6, 7]);
+    assert_eq!((losses[0].reason, losses[0].sequence, losses[0].count), (LossReason::Io, 3, 2));
+    let report = verify(&bench.path(), |_, _| {}).unwrap();
+    assert!(report.is_clean() && report.skipped + report.tail_bytes == 0, "{report:?}");
+}
+
+#[test]
 fn segments_rotate_before_they_exceed_their_size_and_when_they_are_old() {
     let mut bench = Bench::new();
     let mut archive = bench.create(ArchiveOptions {
