@@ -70,7 +70,8 @@ pub struct VerifyReport {
     pub problems: Problems,
     /// Whole records that no index names. No harm: `recover` makes the index again.
     pub unindexed: u64,
-    /// Bytes between records that were reserved and never written, as a killed program leaves them;
+    /// Bytes between records that were reserved and never written, as a killed program leaves them, or
+    /// erased by [`super::recover()`];
     /// in a live archive also those of records that are being written.
     pub hole_bytes: u64,
     /// Bytes behind the last whole record of a segment, which `recover` would cut.

@@ -188,6 +188,62 @@ fn a_hole_that_was_never_written_is_no_damage_and_what_stands_behind_it_stays() 
 }
 
 #[test]
+fn a_torn_record_in_front_of_a_whole_one_is_erased_if_no_index_names_it() {
+    let (segment, index) = sealed();
+    // Of frame 1 the header, the body or the padding is torn; only frame 0 was named before.
+    for torn in [8192 + 5, 8192 + 2000, 16_383] {
+        let mut damaged = segment.clone();
+        damaged[torn] ^= 1;
+        for named in [Some(&index[..64]), Some(&index[..0]), None] {
+            let broken = Broken::new(&damaged, named);
+            let report = broken.recover();
+            assert_eq!((report.bytes_erased, report.bytes_cut), (8192, 0), "{torn}: {report:?}");
+            let erased = &report.erased[0];
+            assert_eq!((erased.extent.offset, erased.after), (8192, Some(0)));
+            assert_eq!(erased.extent.sequence, (torn != 8192 + 5).then_some(1));
+            let mut holed = segment.clone();
+            holed[8192..16_384].fill(0);
+            assert!(broken.get().0 == holed, "{torn}");
+            assert_eq!((broken.verify().is_clean(), broken.verify().hole_bytes), (true, 8192));
+            assert_eq!(broken.recover().bytes_erased, 0);
+        }
+        let named = Broken::new(&damaged, Some(&index));
+        assert_eq!((named.recover().bytes_erased, named.get().0 == damaged), (0, true));
+    }
+}
+
+#[test]
+fn without_an_index_only_the_last_segment_can_have_been_interrupted() {
+    let (mut damaged, _) = sealed();
+    damaged[8192 + 2000] ^= 1;
+    damaged[24_576 + 2000] ^= 1;
+    let broken = Broken::new(&damaged, None);
+    fs::write(broken.dir.path().join("seg-000001.cbs"), &damaged).unwrap();
+    let report = broken.recover();
+    assert_eq!(report.damaged.problems_total, 2, "{report:?}");
+    assert!(broken.get().0 == damaged, "what was sealed stays as it is");
+    assert_eq!((report.bytes_erased, report.bytes_cut), (8192, 8192));
+    let gone = report.erased.iter().chain(&report.cuts);
+    assert!(gone.map(|cut| cut.extent.segment).eq([1, 1]));
+}
+
+#[test]
+fn an_index_without_a_segment_is_removed_if_it_names_nothing() {
+    let (segment, index) = sealed();
+    let broken = Broken::new(&segment, Some(&index));
+    let orphan = |number: u32| broken.dir.path().join(format!("seg-{number:06}.idx"));
+    fs::write(orphan(1), "").unwrap();
+    fs::write(orphan(2), &index).unwrap();
+    let dry = recover(broken.dir.path(), true, |_, _| {}).unwrap();
+    assert!(orphan(1).exists());
+    let report = broken.recover();
+    assert_eq!(RecoverReport { dry_run: false, ..dry }, report);
+    assert_eq!((report.indexes_removed, report.damaged.problems_total), (1, 1));
+    assert_eq!((orphan(1).exists(), orphan(2).exists()), (false, true));
+    assert_eq!(broken.verify().problems, report.damaged);
+}
+
+#[test]
 fn a_flipped_bit_anywhere_is_a_problem_and_recovery_keeps_what_is_in_the_middle() {
     let (segment, index) = sealed();
     // Segment header, then of the record at 8192 (6000 bytes of payload): record header, frame

@@ -5,7 +5,7 @@ mod ls;
 
 use std::path::PathBuf;
 
-use circbuf_driver::archive::{Extent, VerifyReport, recover, verify};
+use circbuf_driver::archive::{Cut, Extent, VerifyReport, recover, verify};
 use circbuf_tools::stdout;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -21,7 +21,7 @@ pub(crate) enum ArchiveCommand {
     Ls(DirArgs),
     /// Read everything and check it; exit 4 if something is damaged
     Verify(DirArgs),
-    /// After a crash: cut what is not whole off the end, and make the indexes again
+    /// After a crash: remove what was never finished, and make the indexes again
     Recover(RecoverArgs),
     /// Write frames as files
     Export(ExportArgs),
@@ -112,7 +112,9 @@ fn remarks(report: &VerifyReport) -> Vec<String> {
     }
     if report.hole_bytes > 0 {
         let hole_bytes = report.hole_bytes;
-        remarks.push(format!("{hole_bytes} bytes between records were never written"));
+        remarks.push(format!(
+            "{hole_bytes} bytes between records were never written, or erased by recover"
+        ));
     }
     if let Some(torn) = &report.torn {
         remarks.push(format!(
@@ -141,6 +143,12 @@ fn torn_record(torn: &Extent) -> String {
     }
 }
 
+fn removed(how: &str, cut: &Cut) -> String {
+    let Extent { segment, bytes, offset, what, .. } = &cut.extent;
+    let behind = cut.after.map_or(String::new(), |sequence| format!(", behind frame {sequence}"));
+    format!("segment {segment}: {how} {bytes} bytes at {offset:#x}{behind}: {what}")
+}
+
 fn recover_archive(args: &RecoverArgs) -> Result<(), Failure> {
     let dir = &args.archive.dir;
     let report = recover(dir, args.dry_run, progress("recovering")).map_err(Failure::failed)?;
@@ -150,18 +158,8 @@ fn recover_archive(args: &RecoverArgs) -> Result<(), Failure> {
             object["schema"] = json!("circbuf.archive-recover/1");
             return writeln!(out, "{object}");
         }
-        for cut in &report.cuts {
-            let extent = &cut.extent;
-            writeln!(
-                out,
-                "segment {}: cut {} bytes at {:#x}{}: {}",
-                extent.segment,
-                extent.bytes,
-                extent.offset,
-                cut.after.map_or(String::new(), |sequence| format!(", behind frame {sequence}")),
-                extent.what
-            )?;
-        }
+        report.erased.iter().try_for_each(|cut| writeln!(out, "{}", removed("erased", cut)))?;
+        report.cuts.iter().try_for_each(|cut| writeln!(out, "{}", removed("cut", cut)))?;
         for problem in &report.damaged.problems {
             writeln!(
                 out,
@@ -171,12 +169,13 @@ fn recover_archive(args: &RecoverArgs) -> Result<(), Failure> {
         }
         writeln!(
             out,
-            "{}{} frames and {} loss records kept, {} bytes cut with {} torn records, {} indexes \
-             made again",
+            "{}{} frames and {} loss records kept, {} bytes cut and {} erased with {} torn records, \
+             {} indexes made again",
             if report.dry_run { "dry run: " } else { "" },
             report.frames,
             report.losses,
             report.bytes_cut,
+            report.bytes_erased,
             report.records_torn,
             report.indexes_rebuilt
         )
