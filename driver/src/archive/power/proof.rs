@@ -18,7 +18,7 @@ use super::super::scan::Found;
 use super::super::scripted::{SESSION, Script, Scripted, frame};
 use super::super::verify::verify;
 use super::super::writer::Archive;
-use super::tape::{Change, Faults, Tape, files, with_tape};
+use super::tape::{Change, Fault, Faults, Tape, files, with_tape};
 use super::{Chance, Files, after_cut};
 use crate::clock::Moment;
 use crate::loss::{Loss, LossReason};
@@ -312,7 +312,8 @@ impl Story {
         Ok(found)
     }
 
-    /// Cuts the power again at each point of the recovery, and recovers once more.
+    /// Cuts the power again at each point of the recovery, or lets one of its operations fail, and
+    /// recovers once more.
     fn keeps_through(
         &self,
         promised: &BTreeSet<Key>,
@@ -320,24 +321,37 @@ impl Story {
         dir: &Path,
         seen: &mut Seen,
     ) -> Result<(), String> {
-        put(dir, disk);
-        Tape::start(dir, Box::new(|_, _| None));
-        let recovered = recover(dir, false, |_, _| {});
-        let tape = Tape::stop();
-        if recovered.is_err() {
-            return Ok(());
-        }
+        let Some(tape) = recovery(disk, dir, None) else { return Ok(()) };
+        let mut left: Vec<Files> = Vec::new();
         for time in 0..=tape.now {
-            for round in 0..8 {
-                let mut chance = Chance::some(round, time);
-                let left = after_cut(&tape, time, &mut chance);
-                let what = |what| format!("recovery cut at {time}, round {round}: {what}");
-                self.keeps(promised, &left, dir, seen).map_err(what)?;
-                seen.again += 1;
+            left.extend((0..6).map(|seed| after_cut(&tape, time, &mut Chance::some(seed, time))));
+        }
+        for failing in 0..tape.ops.len() {
+            if let Some(failed) = recovery(disk, dir, Some(failing)) {
+                left.push(files(dir));
+                left.push(after_cut(&failed, failed.now, &mut Chance::some(7, failing)));
             }
+        }
+        for (round, disk) in left.iter().enumerate() {
+            let what = |what| format!("recovery cut or failed, round {round}: {what}");
+            self.keeps(promised, disk, dir, seen).map_err(what)?;
+            seen.again += 1;
         }
         Ok(())
     }
+}
+
+/// A recovery on tape, with one operation that fails; `None` if there was nothing to be done.
+fn recovery(disk: &Files, dir: &Path, failing: Option<usize>) -> Option<Tape> {
+    put(dir, disk);
+    Tape::start(
+        dir,
+        Box::new(move |at, _| (Some(at) == failing).then_some(Fault::Errno(libc::EIO))),
+    );
+    let recovered = recover(dir, false, |_, _| {});
+    let tape = Tape::stop();
+    assert!(failing.is_none() || recovered.is_err(), "a failure is told");
+    (!tape.ops.is_empty()).then_some(tape)
 }
 
 impl std::fmt::Display for Seen {
@@ -345,8 +359,8 @@ impl std::fmt::Display for Seen {
         let Seen { disks, again, cut, erased, more, .. } = self;
         write!(
             f,
-            "{disks} disks: {cut} cut, {erased} erased, {more} with more than was promised; {again} \
-             more disks after a cut of the recovery"
+            "{disks} disks, {again} of them after a recovery that was cut or failed: {cut} with a cut \
+             tail, {erased} with something erased, {more} with more than was promised"
         )
     }
 }
