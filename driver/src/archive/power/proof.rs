@@ -89,7 +89,7 @@ impl Recording {
 
     pub(super) fn lose(&mut self, count: u64) {
         let (reason, exact, sequence) = (LossReason::Overrun, true, self.sequence);
-        let loss = Loss { reason, sequence, count, exact, first: None, last: None };
+        let loss = Loss { reason, refusal: None, sequence, count, exact, first: None, last: None };
         self.sequence += count;
         let now = self.now;
         self.step(|archive| archive.append_loss(&loss, now));
