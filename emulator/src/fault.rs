@@ -46,7 +46,7 @@
 //! | `restart` | the pointer returns to 0 | good |
 //!
 //! *Damaged* frames must not be handed on. *Undetectable* is a damaged frame that is lawful all the
-//! same, by [the law of validity](../../circbuf_driver/validate/index.html): see
+//! same, by the law of validity of `circbuf_driver::validate`: see
 //! [`LedgerEntry::undetectable`](crate::ledger::LedgerEntry::undetectable).
 mod doctor;
 mod doctored;

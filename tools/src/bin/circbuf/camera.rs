@@ -2,7 +2,7 @@
 
 use circbuf_emulator::camera::{Camera, CameraError, Limit, Options};
 use circbuf_emulator::clock::Clock;
-use circbuf_emulator::fault::Faults;
+use circbuf_emulator::fault::{Fault, Faults, Tally};
 use circbuf_emulator::fpga::SetupError;
 use circbuf_emulator::ledger::Ledger;
 use circbuf_emulator::model::{Gap, Model};
@@ -58,6 +58,7 @@ impl CameraPlan {
         let spec: SourceSpec = source_name.parse().map_err(Failure::usage)?;
         let fps = self.fps();
         self.pace(fps).check().map_err(Failure::usage)?;
+        let faults = self.faults()?;
         let source = Source::open(&spec, &self.source_options(fps)).map_err(refused_source)?;
         source.notes().iter().for_each(|note| log_line(&format!("note: {note}")));
         let pace = self.pace(self.pace.fps.is_none().then(|| source.fps_hint()).flatten().or(fps));
@@ -74,11 +75,25 @@ impl CameraPlan {
             },
             ledger,
             credit,
-            faults: Faults::default(),
+            faults,
         };
         let ring = self.ring_file(path, model.ring_bytes())?;
         let camera = Camera::new(ring, source, options).map_err(refused_camera)?;
         Ok(ReadyCamera { camera, source: source_name, pace: describe(&pace) })
+    }
+
+    /// What goes wrong: the file's faults go before those of the command line. They are told aloud.
+    fn faults(&self) -> Result<Faults, Failure> {
+        let mut faults = match &self.pace.faults {
+            Some(path) => read_faults(path)?,
+            None => Faults::default(),
+        };
+        faults.faults.extend_from_slice(&self.pace.fault);
+        if !faults.faults.is_empty() {
+            let told: Vec<_> = faults.faults.iter().map(Fault::to_string).collect();
+            log_line(&format!("faults: {}; seed {}", told.join("; "), faults.seed));
+        }
+        Ok(faults)
     }
 
     /// When a camera that has not ended by itself waits for a source that sends nothing: some time
@@ -146,6 +161,27 @@ impl CameraPlan {
     }
 }
 
+fn read_faults(path: &Path) -> Result<Faults, Failure> {
+    let refuse = |why: String| Failure::usage(format!("{}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    Faults::from_toml(&text).map_err(|error| refuse(error.to_string()))
+}
+
+/// What went wrong, if anything did.
+pub(crate) fn describe_faults(tally: &Tally) -> Option<String> {
+    let kinds: Vec<_> = tally.by_kind().map(|(kind, faults)| format!("{faults} {kind}")).collect();
+    (tally.faults() > 0).then(|| {
+        format!(
+            "{} faults in {} frames ({}): {} damaged, {} of them undetectable",
+            tally.faults(),
+            tally.frames(),
+            kinds.join(", "),
+            tally.damaged(),
+            tally.undetectable()
+        )
+    })
+}
+
 /// What was asked for is wrong, or what it was asked of.
 fn refused_source(error: SourceError) -> Failure {
     match error {
@@ -156,7 +192,9 @@ fn refused_source(error: SourceError) -> Failure {
 
 fn refused_camera(error: CameraError) -> Failure {
     match error {
-        CameraError::Setup(SetupError::RingSize(_)) => Failure::usage(error),
+        CameraError::Setup(SetupError::RingSize(_)) | CameraError::Faults(_) => {
+            Failure::usage(error)
+        }
         CameraError::Setup(SetupError::RingFile(_)) => Failure::new(Code::NoDevice, error),
         _ => Failure::failed(error),
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::camera::CameraPlan;
+use crate::camera::{CameraPlan, describe_faults};
 use crate::config::Config;
 use crate::failure::{Failure, log_line};
 use crate::options::{LimitArgs, PaceArgs, RingArgs, SourceArgs};
@@ -82,6 +82,9 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
         report.late_frames,
         report.slip_max.as_secs_f64() * 1e3
     ));
+    if let Some(faults) = describe_faults(&report.faults) {
+        log_line(&format!("circbuf: {faults}"));
+    }
     match report.ledger_error {
         Some(error) => Err(Failure::failed(error)),
         None => Ok(()),

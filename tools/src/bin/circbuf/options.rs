@@ -11,6 +11,7 @@ use crate::parse::{
     BusRate, Bytes, DurabilityChoice, LossBudget, ProcessorChoice, Seconds, Window,
 };
 use circbuf_driver::policy::Policy;
+use circbuf_emulator::fault::Fault;
 
 /// Fills what is not set in `$high` from `$low`; switches are on if either is.
 macro_rules! fill {
@@ -128,6 +129,19 @@ pub(crate) struct PaceArgs {
     /// Write what was emitted, frame by frame, as JSON lines
     #[arg(long, env = "CIRCBUF_LEDGER", value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,
+    /// What goes wrong: TOML with seed = N and [[fault]] tables of kind and one of at = [frames],
+    /// every = N, rate = P, at_s = [seconds]
+    #[arg(long, env = "CIRCBUF_FAULTS", value_name = "FILE")]
+    #[arg(help_heading = "Faults (embedded camera)")]
+    pub(crate) faults: Option<PathBuf>,
+    /// One thing that goes wrong, at frame N or else every 100 frames; can be given again. sprint |
+    /// aborted | no-trailer | bad-trailer | unescaped | bit-flip | time-back | time-forward |
+    /// time-repeat | stall | sizes | exact-wrap | aligned-lap | gap-skip | gap-late |
+    /// header-clobbered | geometry | irq-lost | irq-coalesced | pointer-off | restart
+    #[arg(long, env = "CIRCBUF_FAULT", value_name = "KIND[@N]", value_delimiter = ',')]
+    #[arg(help_heading = "Faults (embedded camera)")]
+    #[serde(skip)]
+    pub(crate) fault: Vec<Fault>,
 }
 
 /// When to end
@@ -287,7 +301,7 @@ impl PaceArgs {
         // --unpaced goes before a rate in the file, a rate on the command line before its unpaced.
         let paced_here = self.fps.is_some() || self.bus_mb_s.is_some();
         let unpaced = self.unpaced || (low.unpaced && !paced_here);
-        fill!(self, low; fps, bus_mb_s, ledger; lossless, virtual_time);
+        fill!(self, low; fps, bus_mb_s, ledger, faults; lossless, virtual_time);
         self.unpaced = unpaced;
     }
 }

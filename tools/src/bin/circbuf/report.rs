@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use circbuf_driver::latency::Percentiles;
 use circbuf_driver::pipeline::EndedBy;
 use circbuf_driver::stats::{ConsumerBook, Snapshot};
+use circbuf_emulator::fault::Tally;
 use circbuf_emulator::report::Report;
 use serde_json::json;
 
+use crate::camera::describe_faults;
 use crate::failure::{Code, Failure};
 use crate::options::{DriverArgs, OnLoss};
 use crate::parse::LossBudget;
@@ -64,13 +66,14 @@ fn camera_line(out: &mut dyn Write, camera: &Report) -> io::Result<()> {
         camera.payload_bytes as f64 / 1e6
     )?;
     match camera.late_frames {
-        0 => writeln!(out),
+        0 => writeln!(out)?,
         late => writeln!(
             out,
             "; {late} began late, by up to {:.1} ms: source, bus or machine is too slow for the rate",
             camera.slip_max.as_secs_f64() * 1e3
-        ),
+        )?,
     }
+    describe_faults(&camera.faults).map_or(Ok(()), |faults| writeln!(out, "  injected {faults}"))
 }
 
 fn headroom(bytes: Option<u64>, ring_bytes: u64) -> String {
@@ -168,6 +171,10 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
             "payload_bytes": camera.payload_bytes,
             "late_frames": camera.late_frames,
             "slip_us_max": camera.slip_max.as_micros() as u64,
+            "faults": faults_by_kind(&camera.faults),
+            "frames_struck": camera.faults.frames(),
+            "frames_damaged": camera.faults.damaged(),
+            "frames_undetectable": camera.faults.undetectable(),
         }),
         _ => serde_json::Value::Null,
     };
@@ -180,6 +187,11 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Value {
         });
     }
     object
+}
+
+/// How often each kind was injected, by name.
+fn faults_by_kind(tally: &Tally) -> serde_json::Value {
+    tally.by_kind().map(|(kind, faults)| (kind.name().to_owned(), json!(faults))).collect()
 }
 
 /// Whether more was lost than allowed: the ring's losses and those of the worse consumer.
