@@ -19,7 +19,9 @@
 //!
 //! A frame suffers one fault at most. If several fall on one frame, or one cannot strike it (there
 //! is no FF FF in a payload of a byte), the first of the file that can does, and the others wait for
-//! the frames that follow; none is lost. While a sprint or an aligned lap lasts, the others wait.
+//! the frames that follow; none is lost. While a sprint or an aligned lap lasts, the others wait, and
+//! one more of its kind is part of it: these two last for so many frames that they want a lower rate
+//! than the others.
 //! Everything drawn is a function of the seed and the frame's number: the same faults on the same
 //! pictures give the same bytes and the same ledger.
 //!

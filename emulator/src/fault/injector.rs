@@ -148,7 +148,7 @@ impl Injector {
         if self.epoch != fpga.epoch() {
             self.forget(fpga.epoch());
         }
-        self.collect(fpga.frames(), time, &mut random);
+        self.collect(fpga, time, &mut random);
         let fault = self.choose(fpga, picture);
         let Some(kind) = fault else {
             let frame = self.sound(picture, self.shifted(time));
@@ -182,11 +182,16 @@ impl Injector {
         self.before = Before::nothing();
     }
 
-    fn collect(&mut self, number: u64, time: FrameTime, random: &mut Xoshiro256PlusPlus) {
+    /// Takes note of what falls due. A fault that falls due while one of its kind lasts is part of it.
+    fn collect(&mut self, fpga: &Fpga, time: FrameTime, random: &mut Xoshiro256PlusPlus) {
         let first = *self.first_time.get_or_insert(time);
         let elapsed_s = time.as_nanos().saturating_sub(first.as_nanos()) as f64 / 1e9;
+        let lasts = self.lasting(fpga).map(|lasting| lasting.kind);
         for trigger in &mut self.triggers {
-            self.due.add(trigger.kind(), trigger.due(number, elapsed_s, random));
+            let due = trigger.due(fpga.frames(), elapsed_s, random);
+            if lasts != Some(trigger.kind()) {
+                self.due.add(trigger.kind(), due);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod bad_rings;
 mod bad_sources;
 mod config;
 mod export;
+mod faults;
 mod killed;
 mod losses;
 mod run;

@@ -91,7 +91,7 @@ impl CameraPlan {
         faults.faults.extend_from_slice(&self.pace.fault);
         if !faults.faults.is_empty() {
             let told: Vec<_> = faults.faults.iter().map(Fault::to_string).collect();
-            log_line(&format!("faults: {}; seed {}", told.join("; "), faults.seed));
+            log_line(&format!("note: faults of seed {}: {}", faults.seed, told.join("; ")));
         }
         Ok(faults)
     }

@@ -49,6 +49,19 @@ fn what_falls_on_one_frame_strikes_those_that_follow() {
 }
 
 #[test]
+fn a_sprint_that_falls_due_in_a_sprint_is_part_of_it() {
+    let faults = ["sprint@1", "sprint@9", "stall@9", "sprint@60"];
+    let faults = faults.map(|text| text.parse().unwrap()).to_vec();
+    let mut rig = Rig::new(&Faults { seed: 1, faults }, (Gap::Zero, true));
+    (0..62).for_each(|_| rig.write(&payload(40)));
+    let struck = |number: usize| rig.ledger[number].faults.iter().next();
+    // 53 slots of 96 bytes are more than a ring and a slot of 960.
+    assert_eq!([53, 54, 55].map(struck), [Some(FaultKind::Sprint), Some(FaultKind::Stall), None]);
+    assert_eq!([59, 60].map(struck), [None, Some(FaultKind::Sprint)]);
+    assert_eq!(rig.injector.tally().faults(), 3);
+}
+
+#[test]
 fn faults_strike_when_they_are_told() {
     let struck = |when: &str| {
         let text = format!("[[fault]]\nkind = \"stall\"\n{when}");
