@@ -1,4 +1,5 @@
-//! Finds the frames in an image of a ring, without being told where they are.
+//! Finds the frames in an image of a ring, without being told where they are, and says of every
+//! stretch of the ring what it is.
 //!
 //! An image is a private copy: nobody writes it any more, and the bytes are all there is to go by,
 //! with the counters of the register page if they were saved. Two marks lead to frames: the
@@ -11,25 +12,32 @@
 //! front of a frame stands a gap or the trailer of the one before. A frame that is found by its
 //! trailer only and comes first after a clock was set back therefore passes for stale.
 //!
+//! Without counters the bytes of a frame that was begun and those of the older frame under it look
+//! alike: they are all said to be left of the older one.
+//!
 //! The work is linear in the size of the image, times the logarithm of the number of frames,
 //! whatever the bytes are.
 
+mod chain;
 mod extents;
+mod paint;
 mod scan;
+mod search;
+mod stretches;
 
-use std::collections::HashMap;
-
-use circbuf_abi::header::HEADER_BYTES;
-use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
+use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, RING_BYTES_ALIGN, SLOT_BYTES_MIN};
 
 use crate::ring::{FrameHeader, Timestamp, padded};
-use extents::Extents;
-use scan::{End, Scan};
+pub use stretches::{Content, Stretch};
 
-/// A copy of a whole ring.
+/// A copy of a ring, or of its beginning.
 #[derive(Debug, Clone)]
 pub struct RingImage {
+    /// As many as the ring has; zeros where the image ends before the ring does.
     bytes: Vec<u8>,
+    present_bytes: u64,
+    /// Whether somebody told how large the ring is.
+    is_size_told: bool,
     writer: Option<Writer>,
 }
 
@@ -40,6 +48,10 @@ pub struct Writer {
     pub written: u64,
     /// Nothing at or above this had been touched when the copy was finished.
     pub reserved: u64,
+    /// Behind the gap of the last frame that was whole before the copy began.
+    pub complete: u64,
+    /// How many frames were whole then; the one that ends at `complete` is the last of them.
+    pub frames: u64,
 }
 
 /// Why bytes are no image of a ring.
@@ -50,6 +62,17 @@ pub struct Writer {
 pub struct NoRing {
     /// Size of what was to be a ring.
     pub bytes: usize,
+}
+
+/// What an image holds.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The frames and what is left of others, by their start; at the same start the sound one
+    /// comes first.
+    pub frames: Vec<Found>,
+    /// All of the ring, each byte in one stretch, by their first offset. If one reaches over the
+    /// ring's end, it is the last.
+    pub stretches: Vec<Stretch>,
 }
 
 /// A frame, or what is left of one.
@@ -63,6 +86,8 @@ pub struct Found {
     pub time: Option<Timestamp>,
     /// The header in front, if it is stamped.
     pub header: Option<FrameHeader>,
+    /// Number of the frame, where the counters lead to it from frame to frame.
+    pub number: Option<u64>,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -74,7 +99,8 @@ pub enum Verdict {
     Whole,
     /// The same without a stamped header: the ring is bare, or the handler had not come yet.
     Unstamped,
-    /// A stamped header whose frame is not there, or not any more.
+    /// A frame that is contradicted: most of all a stamped header whose frame is not there, or not
+    /// any more.
     Torn {
         /// The first contradiction.
         tear: Tear,
@@ -88,7 +114,7 @@ pub enum Verdict {
     },
 }
 
-/// What contradicts a header.
+/// What contradicts a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tear {
     /// No trailer stands where the header's length puts it.
@@ -111,6 +137,8 @@ pub enum Tear {
     },
     /// The bytes fit, but the counters say that the writer had come by.
     Counters,
+    /// The image has not all of its bytes.
+    Cut,
 }
 
 /// Who wrote over a frame.
@@ -120,6 +148,10 @@ pub enum Overwriter {
     Frame(u64),
     /// The frame that was being written.
     Unfinished,
+    /// Nobody: the image is cut, or that of a larger ring.
+    Cut,
+    /// Nobody: the frame stands from before the pointer went back to 0.
+    Restart,
     /// Nobody that can be told.
     Unknown,
 }
@@ -137,6 +169,15 @@ impl Found {
     pub const fn is_corrupt(&self) -> bool {
         matches!(self.verdict, Verdict::Torn { by: Overwriter::Unknown, .. })
     }
+
+    /// Who wrote over it, if it is not sound.
+    #[must_use]
+    pub const fn overwriter(&self) -> Option<Overwriter> {
+        match self.verdict {
+            Verdict::Torn { by, .. } | Verdict::Stale { by } => Some(by),
+            Verdict::Whole | Verdict::Unstamped => None,
+        }
+    }
 }
 
 impl RingImage {
@@ -145,10 +186,25 @@ impl RingImage {
     /// # Errors
     /// If their number is not a multiple of 32, or less than the smallest slot.
     pub fn new(bytes: Vec<u8>) -> Result<RingImage, NoRing> {
-        if !bytes.len().is_multiple_of(CHUNK_BYTES) || (bytes.len() as u64) < SLOT_BYTES_MIN {
+        let ring_bytes = bytes.len() as u64;
+        RingImage::beginning(bytes, Some(ring_bytes))
+    }
+
+    /// Takes the beginning of a ring: all of it, or what is left where a file was cut. If nobody
+    /// tells the ring's size, it is taken to be the next multiple of 4096.
+    ///
+    /// # Errors
+    /// If there are fewer bytes than the smallest slot has, or if the ring's size is not a multiple
+    /// of 32 or less than what is there.
+    pub fn beginning(mut bytes: Vec<u8>, ring_bytes: Option<u64>) -> Result<RingImage, NoRing> {
+        let present_bytes = bytes.len() as u64;
+        let size = ring_bytes.unwrap_or(present_bytes.next_multiple_of(RING_BYTES_ALIGN));
+        let is_size = size.is_multiple_of(CHUNK_BYTES as u64) && size >= present_bytes;
+        if !is_size || present_bytes < SLOT_BYTES_MIN {
             return Err(NoRing { bytes: bytes.len() });
         }
-        Ok(RingImage { bytes, writer: None })
+        bytes.resize(size as usize, 0);
+        Ok(RingImage { bytes, present_bytes, is_size_told: ring_bytes.is_some(), writer: None })
     }
 
     /// Adds what is known of the writer, so that frames are also judged by the counters.
@@ -163,7 +219,19 @@ impl RingImage {
         self.bytes.len() as u64
     }
 
-    /// All of the ring.
+    /// How many of them the image has not; all of these are at the ring's end.
+    #[must_use]
+    pub fn missing_bytes(&self) -> u64 {
+        self.ring_bytes() - self.present_bytes
+    }
+
+    /// Whether the ring's size was told. If not, a cut cannot be told from a small ring.
+    #[must_use]
+    pub fn is_size_told(&self) -> bool {
+        self.is_size_told
+    }
+
+    /// All of the ring, with zeros for what is missing.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -179,26 +247,36 @@ impl RingImage {
         chunk(&self.bytes, offset)
     }
 
-    /// The frames and what is left of others, by their start; at the same start the sound one
-    /// comes first.
+    /// The frames and what is left of others, as in [`Survey::frames`].
     #[must_use]
     pub fn frames(&self) -> Vec<Found> {
-        let scan = Scan::of(&self.bytes);
-        let taken = Extents::new(self.ring_bytes());
-        let mut survey = Survey { image: self, scan: &scan, nearest: scan.nearest(), taken };
-        let mut found = survey.whole();
-        found.extend(survey.unstamped(&found));
-        let newest = found.iter().max_by_key(|found| found.time).map(|found| self.end(found));
-        found.extend(survey.torn(newest));
-        found.extend(survey.stale(newest));
-        found.iter_mut().for_each(|found| self.heed_counters(found));
-        found.sort_by_key(|found| (found.start, !found.is_sound(), found.length));
-        found
+        self.survey().frames
     }
 
-    /// Where the gap behind a frame begins.
-    fn end(&self, found: &Found) -> u64 {
-        (found.start + padded(found.length)) % self.ring_bytes()
+    /// What is in the ring, from its first byte to its last.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        let mut frames = search::search(self);
+        frames.iter_mut().for_each(|found| self.heed_cut(found));
+        frames.iter_mut().for_each(|found| self.heed_counters(found));
+        frames.sort_by_key(|found| (found.start, !found.is_sound(), found.length));
+        let stretches = stretches::partition(self, &mut frames);
+        chain::number(self, &mut frames);
+        Survey { frames, stretches }
+    }
+
+    /// The header slot in front of a start.
+    fn header(&self, start: u64) -> FrameHeader {
+        FrameHeader(*self.chunk(start + self.ring_bytes() - GAP_BYTES as u64))
+    }
+
+    /// Zeros in place of what is missing make a lawful payload.
+    fn heed_cut(&self, found: &mut Found) {
+        let wrapped = (found.start + padded(found.length)).saturating_sub(self.ring_bytes());
+        let is_cut = found.start + padded(found.length) > self.present_bytes;
+        if self.missing_bytes() > 0 && found.is_sound() && (is_cut || wrapped > 0) {
+            found.verdict = Verdict::Torn { tear: Tear::Cut, by: Overwriter::Cut };
+        }
     }
 
     /// Point 4 of the law of validity: bytes that fit may still be a mixture, if the writer was
@@ -207,7 +285,7 @@ impl RingImage {
         let (true, Some(writer)) = (found.is_sound(), self.writer) else { return };
         found.verdict = match writer.cursor_of(found, self.ring_bytes()) {
             // Not written in this epoch: it stands from before a reset.
-            None => Verdict::Stale { by: Overwriter::Unknown },
+            None => Verdict::Stale { by: Overwriter::Restart },
             Some(cursor) if writer.has_reached(cursor, self.ring_bytes()) => {
                 Verdict::Torn { tear: Tear::Counters, by: Overwriter::Unfinished }
             }
@@ -232,148 +310,6 @@ impl Writer {
 fn chunk(bytes: &[u8], offset: u64) -> &[u8; CHUNK_BYTES] {
     let at = (offset % bytes.len() as u64) as usize;
     bytes[at..].first_chunk().expect("a ring is a whole number of chunks")
-}
-
-/// The search for frames, with the extents of those that were found.
-struct Survey<'a> {
-    image: &'a RingImage,
-    scan: &'a Scan<'a>,
-    /// For each start to which trailers lead, the length that the first one behind it tells.
-    nearest: HashMap<u64, u32>,
-    taken: Extents,
-}
-
-impl Survey<'_> {
-    /// Stamped frames of which everything fits. They cannot overlap: there is no FF FF between a
-    /// start and the end of its trailer, and each has one in front.
-    fn whole(&mut self) -> Vec<Found> {
-        let stamps = self.scan.stamps.iter();
-        let whole: Vec<Found> = stamps
-            .filter_map(|&start| {
-                let header = self.header(start);
-                let time = self.judge(start, header.length()).ok()?;
-                let (length, verdict) = (header.length(), Verdict::Whole);
-                Some(Found { start, length, time: Some(time), header: Some(header), verdict })
-            })
-            .collect();
-        whole.iter().for_each(|found| self.taken.insert(found.start, padded(found.length)));
-        whole
-    }
-
-    /// Frames that are told by their trailers only.
-    fn unstamped(&mut self, whole: &[Found]) -> Vec<Found> {
-        let candidates = self.candidates();
-        let newest_whole = whole.iter().max_by_key(|found| found.time);
-        let newest = candidates.iter().max_by_key(|end| end.time);
-        let newest = newest.filter(|end| newest_whole.is_none_or(|w| w.time < Some(end.time)));
-        // Going around the ring from the end of the newest frame, ends come in the order in which
-        // they were written, except for what the newest one has left of others, which overlap it.
-        let cut = newest.map(|end| end.start + padded(end.length));
-        let cut = cut.or(newest_whole.map(|found| found.start + padded(found.length)));
-        let cut = cut.map_or(0, |cut| cut % self.image.ring_bytes());
-        let around = candidates.partition_point(|end| end.offset < cut);
-        let (before, behind) = candidates.split_at(around);
-        let mut found = Vec::new();
-        for end in newest.into_iter().chain(behind).chain(before) {
-            let bytes = padded(end.length);
-            if self.taken.overlapping(end.start, bytes).is_none() {
-                self.taken.insert(end.start, bytes);
-                found.push(end.found(Verdict::Unstamped));
-            }
-        }
-        found
-    }
-
-    /// Ends of frames that can be believed without a stamp, by offset.
-    fn candidates(&self) -> Vec<End> {
-        let ends = self.scan.ends.iter();
-        ends.filter(|end| self.nearest.get(&end.start) == Some(&end.length))
-            .filter(|end| self.is_anchored(end) && !self.is_contradicted(end))
-            .copied()
-            .collect()
-    }
-
-    /// Whether in front of the start stands the trailer of an earlier frame or, if none is there,
-    /// a gap that nobody touched or the header of a frame that began there before.
-    fn is_anchored(&self, end: &End) -> bool {
-        let header = self.header(end.start);
-        let slots = (GAP_BYTES + CHUNK_BYTES) as u64;
-        match self.scan.end_at(end.start + self.image.ring_bytes() - slots) {
-            Some(before) => before.time < end.time,
-            None => header.0 == [0; GAP_BYTES] || header.is_stamped(),
-        }
-    }
-
-    /// Whether the header in front tells another length for which the trailer would stand in the
-    /// same chunk, so that one of both was damaged.
-    fn is_contradicted(&self, end: &End) -> bool {
-        let header = self.header(end.start);
-        let length = header.length();
-        header.is_stamped() && length != end.length && padded(length) == padded(end.length)
-    }
-
-    fn judge(&self, start: u64, length: u32) -> Result<Timestamp, Tear> {
-        match self.nearest.get(&start) {
-            Some(&trailer) if trailer < length => Err(Tear::Length { trailer }),
-            _ => self.scan.judge(start, length),
-        }
-    }
-
-    fn torn(&self, newest: Option<u64>) -> Vec<Found> {
-        let judge = |&start: &u64| {
-            let header = self.header(start);
-            let length = header.length();
-            let tear = self.judge(start, length).err()?;
-            let verdict = Verdict::Torn { tear, by: self.overwriter(start, length, newest) };
-            let time = self.scan.trailer(start, length).map(|trailer| trailer.time);
-            Some(Found { start, length, time, header: Some(header), verdict })
-        };
-        self.scan.stamps.iter().filter_map(judge).collect()
-    }
-
-    fn stale(&self, newest: Option<u64>) -> Vec<Found> {
-        let is_left = |end: &&End| {
-            let in_a_frame = self.taken.overlapping(end.offset, CHUNK_BYTES as u64).is_some();
-            // With a header of its own it was judged by that.
-            !in_a_frame && !self.is_stamped_with(end.start, end.length)
-        };
-        let left = self.scan.ends.iter().filter(is_left);
-        left.map(|end| {
-            let by = self.overwriter(end.start, end.length, newest);
-            end.found(Verdict::Stale { by })
-        })
-        .collect()
-    }
-
-    fn overwriter(&self, start: u64, length: u32, newest: Option<u64>) -> Overwriter {
-        if let Some(owner) = self.taken.overlapping(start, padded(length)) {
-            return Overwriter::Frame(owner);
-        }
-        let slot = (start + self.image.ring_bytes() - GAP_BYTES as u64) % self.image.ring_bytes();
-        let is_next = newest == Some(slot);
-        if is_next || self.is_under_the_writer(start, length) {
-            return Overwriter::Unfinished;
-        }
-        Overwriter::Unknown
-    }
-
-    fn is_under_the_writer(&self, start: u64, length: u32) -> bool {
-        let Some(writer) = self.image.writer else { return false };
-        let ring_bytes = self.image.ring_bytes();
-        let ahead = (start + ring_bytes - writer.written % ring_bytes) % ring_bytes;
-        let reach = writer.reserved.saturating_sub(writer.written);
-        ahead < reach || ahead + padded(length) > ring_bytes
-    }
-
-    fn header(&self, start: u64) -> FrameHeader {
-        let slot = start + self.image.ring_bytes() - HEADER_BYTES as u64;
-        FrameHeader(*self.image.chunk(slot))
-    }
-
-    fn is_stamped_with(&self, start: u64, length: u32) -> bool {
-        let header = self.header(start);
-        header.is_stamped() && header.length() == length
-    }
 }
 
 #[cfg(test)]

@@ -125,7 +125,9 @@ impl RingCopy {
         let image = RingImage::new(self.bytes)
             .map_err(|source| ReadError::NoRing { path: path.to_path_buf(), source })?;
         let Some(page) = self.registers else { return Ok(image) };
-        let writer = Writer { written: u64_at(&page, WRITTEN), reserved: u64_at(&page, RESERVED) };
+        let [written, reserved, complete, frames] =
+            [WRITTEN, RESERVED, COMPLETE, FRAMES].map(|field| u64_at(&page, field));
+        let writer = Writer { written, reserved, complete, frames };
         Ok(image.with_writer(writer))
     }
 }

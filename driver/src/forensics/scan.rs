@@ -34,7 +34,7 @@ pub(super) struct End {
 impl End {
     pub(super) fn found(&self, verdict: Verdict) -> Found {
         let End { start, length, time, .. } = *self;
-        Found { start, length, time: Some(time), header: None, verdict }
+        Found { start, length, time: Some(time), header: None, number: None, verdict }
     }
 }
 

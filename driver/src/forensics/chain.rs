@@ -1,0 +1,39 @@
+//! The numbers of frames, from the counters.
+
+use std::collections::HashMap;
+
+use super::{Found, RingImage, Verdict};
+use crate::ring::slot;
+
+/// The frame that ends at `complete` has the last number, the one in front of it the number
+/// before, and so on until a link is missing, the epoch begins or the lap is over.
+pub(super) fn number(image: &RingImage, frames: &mut [Found]) {
+    let Some(writer) = image.writer else { return };
+    let ring_bytes = image.ring_bytes();
+    let mut by_next = HashMap::new();
+    for (index, found) in frames.iter().enumerate().filter(|(_, found)| found.time.is_some()) {
+        let next = (found.start + slot(found.length)) % ring_bytes;
+        let best = by_next.entry(next).or_insert(index);
+        if rank(found) < rank(&frames[*best]) {
+            *best = index;
+        }
+    }
+    let (mut cursor, mut left) = (writer.complete, writer.frames);
+    while writer.complete - cursor < ring_bytes {
+        let Some(&index) = by_next.get(&(cursor % ring_bytes)) else { return };
+        let start = cursor.checked_sub(slot(frames[index].length));
+        let (Some(start), Some(number)) = (start, left.checked_sub(1)) else { return };
+        frames[index].number = Some(number);
+        (cursor, left) = (start, number);
+    }
+}
+
+/// Of two that end at the same place, which one the chain means.
+fn rank(found: &Found) -> u8 {
+    match found.verdict {
+        Verdict::Whole => 0,
+        Verdict::Unstamped => 1,
+        Verdict::Torn { .. } => 2,
+        Verdict::Stale { .. } => 3,
+    }
+}

@@ -1,0 +1,152 @@
+//! The search for frames, each by its own bytes and by what stands around it.
+
+use std::collections::HashMap;
+
+use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
+
+use super::extents::Extents;
+use super::scan::{End, Scan};
+use super::{Found, Overwriter, RingImage, Tear, Verdict};
+use crate::ring::{Timestamp, padded};
+
+/// The frames of an image and what is left of others, in no order. Who wrote over them is not told
+/// yet.
+pub(super) fn search(image: &RingImage) -> Vec<Found> {
+    let scan = Scan::of(&image.bytes);
+    let taken = Extents::new(image.ring_bytes());
+    let mut search = Search { image, scan: &scan, nearest: scan.nearest(), taken };
+    let mut found = search.whole();
+    found.extend(search.unstamped(&found));
+    found.extend(search.torn());
+    found.extend(search.stale());
+    found
+}
+
+/// The search, with the extents of what was found.
+struct Search<'a> {
+    image: &'a RingImage,
+    scan: &'a Scan<'a>,
+    /// For each start to which trailers lead, the length that the first one behind it tells.
+    nearest: HashMap<u64, u32>,
+    taken: Extents,
+}
+
+impl Search<'_> {
+    /// Stamped frames of which everything fits. They cannot overlap: there is no FF FF between a
+    /// start and the end of its trailer, and each has one in front.
+    fn whole(&mut self) -> Vec<Found> {
+        let stamps = self.scan.stamps.iter();
+        let whole: Vec<Found> = stamps
+            .filter_map(|&start| {
+                let header = self.image.header(start);
+                let (length, verdict) = (header.length(), Verdict::Whole);
+                let time = Some(self.judge(start, length).ok()?);
+                Some(Found { start, length, time, header: Some(header), number: None, verdict })
+            })
+            .collect();
+        whole.iter().for_each(|found| self.taken.insert(found.start, padded(found.length)));
+        whole
+    }
+
+    /// Frames that are told by their trailers only.
+    fn unstamped(&mut self, whole: &[Found]) -> Vec<Found> {
+        let candidates = self.candidates();
+        let newest_whole = whole.iter().max_by_key(|found| found.time);
+        let newest = candidates.iter().max_by_key(|end| end.time);
+        let newest = newest.filter(|end| newest_whole.is_none_or(|w| w.time < Some(end.time)));
+        // Going around the ring from the end of the newest frame, ends come in the order in which
+        // they were written, except for what the newest one has left of others, which overlap it.
+        let cut = newest.map(|end| end.start + padded(end.length));
+        let cut = cut.or(newest_whole.map(|found| found.start + padded(found.length)));
+        let cut = cut.map_or(0, |cut| cut % self.image.ring_bytes());
+        let around = candidates.partition_point(|end| end.offset < cut);
+        let (before, behind) = candidates.split_at(around);
+        let mut found = Vec::new();
+        for end in newest.into_iter().chain(behind).chain(before) {
+            let bytes = padded(end.length);
+            if self.taken.overlapping(end.start, bytes).is_none() {
+                self.taken.insert(end.start, bytes);
+                found.push(end.found(Verdict::Unstamped));
+            }
+        }
+        found
+    }
+
+    /// Ends of frames that can be believed without a stamp, by offset.
+    fn candidates(&self) -> Vec<End> {
+        let ends = self.scan.ends.iter();
+        ends.filter(|end| self.nearest.get(&end.start) == Some(&end.length))
+            .filter(|end| self.is_anchored(end) && !self.is_contradicted(end))
+            .copied()
+            .collect()
+    }
+
+    /// Whether in front of the start stands the trailer of an earlier frame or, if none is there,
+    /// a gap that nobody touched or the header of a frame that began there before.
+    fn is_anchored(&self, end: &End) -> bool {
+        let header = self.image.header(end.start);
+        match self.before(end) {
+            Some(before) => before.time < end.time,
+            None => header.0 == [0; GAP_BYTES] || header.is_stamped(),
+        }
+    }
+
+    /// The trailer that stands where that of the frame before would.
+    fn before(&self, end: &End) -> Option<&End> {
+        let slots = (GAP_BYTES + CHUNK_BYTES) as u64;
+        self.scan.end_at(end.start + self.image.ring_bytes() - slots)
+    }
+
+    /// Whether the header in front tells another length for which the trailer would stand in the
+    /// same chunk, so that one of both was damaged.
+    fn is_contradicted(&self, end: &End) -> bool {
+        let header = self.image.header(end.start);
+        let length = header.length();
+        header.is_stamped() && length != end.length && padded(length) == padded(end.length)
+    }
+
+    fn judge(&self, start: u64, length: u32) -> Result<Timestamp, Tear> {
+        match self.nearest.get(&start) {
+            Some(&trailer) if trailer < length => Err(Tear::Length { trailer }),
+            _ => self.scan.judge(start, length),
+        }
+    }
+
+    fn torn(&self) -> Vec<Found> {
+        let judge = |&start: &u64| {
+            let header = self.image.header(start);
+            let length = header.length();
+            let tear = self.judge(start, length).err()?;
+            let verdict = Verdict::Torn { tear, by: Overwriter::Unknown };
+            let time = self.scan.trailer(start, length).map(|trailer| trailer.time);
+            Some(Found { start, length, time, header: Some(header), number: None, verdict })
+        };
+        self.scan.stamps.iter().filter_map(judge).collect()
+    }
+
+    fn stale(&self) -> Vec<Found> {
+        let is_left = |end: &&End| {
+            let in_a_frame = self.taken.overlapping(end.offset, CHUNK_BYTES as u64).is_some();
+            // With a header of its own it was judged by that.
+            !in_a_frame && !self.is_stamped_with(end.start, end.length)
+        };
+        let left = self.scan.ends.iter().filter(is_left);
+        left.map(|end| end.found(self.stale_or_torn(end))).collect()
+    }
+
+    /// A trailer whose frame is no frame has mostly lost its start. If the frame before stands up
+    /// to there, nobody wrote over the start, and FF FF in the payload has no such excuse.
+    fn stale_or_torn(&self, end: &End) -> Verdict {
+        let by = Overwriter::Unknown;
+        let is_behind_another = self.before(end).is_some_and(|before| before.time < end.time);
+        match self.scan.judge(end.start, end.length) {
+            Err(tear) if is_behind_another => Verdict::Torn { tear, by },
+            _ => Verdict::Stale { by },
+        }
+    }
+
+    fn is_stamped_with(&self, start: u64, length: u32) -> bool {
+        let header = self.image.header(start);
+        header.is_stamped() && header.length() == length
+    }
+}

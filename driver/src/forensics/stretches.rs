@@ -1,0 +1,277 @@
+//! The stretches of a ring: what each of its bytes is part of, and who wrote over what.
+
+use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
+
+use super::paint::{Canvas, Owner, last_chunk};
+use super::{Found, Overwriter, RingImage, Tear, Verdict};
+use crate::ring::{padded, slot};
+
+const CHUNK: u64 = CHUNK_BYTES as u64;
+const GAP: u64 = GAP_BYTES as u64;
+
+/// A stretch of a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Offset of its first byte.
+    pub start: u64,
+    /// Its size. If it reaches over the ring's end, it goes on at offset 0.
+    pub bytes: u64,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What a stretch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A frame with the header slot in front of it, or what is left of one: the frame at this index
+    /// of [`super::Survey::frames`], whose verdict says which.
+    Frame(usize),
+    /// Zeros behind the frame at this index, where the next one's header will stand.
+    Gap(usize),
+    /// A frame without header of which the end is not there.
+    Head {
+        /// Who wrote over the end.
+        by: Overwriter,
+    },
+    /// A frame that was begun and has no end yet, or never got one.
+    Unfinished,
+    /// Bytes that no frame explains.
+    Garbage,
+    /// Zeros that no frame explains: nobody has written here.
+    Unused,
+    /// Bytes of the ring that the image has not.
+    Missing,
+}
+
+impl Stretch {
+    /// Whether this stretch is a contradiction that no overwriting explains; `frames` are those of
+    /// the same survey.
+    #[must_use]
+    pub fn is_corrupt(&self, frames: &[Found]) -> bool {
+        match self.content {
+            Content::Frame(index) => frames[index].is_corrupt(),
+            content => content == Content::Garbage,
+        }
+    }
+}
+
+/// Divides the ring, and says of each frame that is not sound who wrote over it.
+pub(super) fn partition(image: &RingImage, frames: &mut [Found]) -> Vec<Stretch> {
+    let runs = Runs::new(image, frames, &Canvas::paint(image, frames));
+    let newest = newest(image, frames);
+    let content = |at: usize| match runs.runs[at].owner {
+        Owner::Frame(index) => Content::Frame(index),
+        Owner::Gap(index) => Content::Gap(index),
+        Owner::Unfinished => Content::Unfinished,
+        Owner::Missing => Content::Missing,
+        Owner::Unused => Content::Unused,
+        Owner::Garbage => runs.explain(at, newest),
+    };
+    let stretch = |(at, &Run { start, bytes, .. })| Stretch { start, bytes, content: content(at) };
+    let mut stretches: Vec<Stretch> = runs.runs.iter().enumerate().map(stretch).collect();
+    let border = Border { runs: &runs, stretches: &stretches, newest };
+    let overwriters: Vec<_> = (0..frames.len()).map(|at| border.overwriter(at)).collect();
+    runs.clip(&mut stretches);
+    for (found, by) in frames.iter_mut().zip(overwriters) {
+        found.verdict = match (found.verdict, by) {
+            (Verdict::Torn { tear, .. }, Some(by)) => Verdict::Torn { tear, by },
+            (Verdict::Stale { .. }, Some(by)) => Verdict::Stale { by },
+            (known, _) => known,
+        };
+    }
+    stretches
+}
+
+/// The frame that was written last, if it is sound.
+fn newest(image: &RingImage, frames: &[Found]) -> Option<usize> {
+    let sound = frames.iter().enumerate().filter(|(_, found)| found.is_sound());
+    let (newest, found) = sound.max_by_key(|(_, found)| found.time)?;
+    let next = (found.start + slot(found.length)) % image.ring_bytes();
+    let is_last = image.writer.is_none_or(|writer| writer.complete % image.ring_bytes() == next);
+    is_last.then_some(newest)
+}
+
+/// Chunks in a row that belong to the same owner.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: u64,
+    bytes: u64,
+    owner: Owner,
+}
+
+struct Runs<'a> {
+    image: &'a RingImage,
+    frames: &'a [Found],
+    runs: Vec<Run>,
+    /// For each run, the sound frame of which it is or which comes next, going around.
+    next_frame: Vec<Option<usize>>,
+}
+
+impl<'a> Runs<'a> {
+    fn new(image: &'a RingImage, frames: &'a [Found], owners: &[Owner]) -> Runs<'a> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (start, &owner) in (0..).step_by(CHUNK_BYTES).zip(owners) {
+            match runs.last_mut() {
+                Some(last) if last.owner == owner => last.bytes += CHUNK,
+                _ => runs.push(Run { start, bytes: CHUNK, owner }),
+            }
+        }
+        // Around the ring's end it is one stretch, the last.
+        let last = runs.len() - 1;
+        if last > 0 && runs[0].owner == runs[last].owner {
+            runs[last].bytes += runs[0].bytes;
+            runs.remove(0);
+        }
+        Runs { image, frames, runs, next_frame: Vec::new() }.with_next_frames()
+    }
+
+    fn with_next_frames(mut self) -> Self {
+        self.next_frame = vec![None; self.runs.len()];
+        let mut next = None;
+        // The second time around, the first of them are known to the last.
+        for at in (0..self.runs.len()).rev().chain((0..self.runs.len()).rev()) {
+            if let Owner::Frame(index) = self.runs[at].owner
+                && self.frames[index].is_sound()
+            {
+                next = Some(index);
+            }
+            self.next_frame[at] = next;
+        }
+        self
+    }
+
+    fn behind(&self, at: usize) -> usize {
+        (at + 1) % self.runs.len()
+    }
+
+    fn before(&self, at: usize) -> usize {
+        (at + self.runs.len() - 1) % self.runs.len()
+    }
+
+    /// The run in which the chunk at this offset is.
+    fn at(&self, offset: u64) -> usize {
+        let offset = offset % self.image.ring_bytes();
+        match self.runs.partition_point(|run| run.start <= offset) {
+            // It belongs to the one that reaches over the end.
+            0 => self.runs.len() - 1,
+            behind => behind - 1,
+        }
+    }
+
+    /// What bytes without owner may be: behind a frame, where the next one begins, stands one that
+    /// was never finished, unless the frames go on behind it.
+    fn explain(&self, at: usize, newest: Option<usize>) -> Content {
+        let (before, behind) = (self.runs[self.before(at)].owner, self.runs[self.behind(at)].owner);
+        let (Owner::Frame(before) | Owner::Gap(before)) = before else { return Content::Garbage };
+        match behind {
+            Owner::Missing => Content::Head { by: Overwriter::Cut },
+            // A lap is cut short where the pointer went back to 0.
+            Owner::Frame(0) if self.is_sound_at_0(0) => Content::Head { by: Overwriter::Frame(0) },
+            // What the counters leave over is no frame that is being written.
+            _ if self.image.writer.is_some() && newest == Some(before) => Content::Garbage,
+            _ if self.goes_on(at, before) => Content::Garbage,
+            _ => Content::Unfinished,
+        }
+    }
+
+    fn is_sound_at_0(&self, index: usize) -> bool {
+        self.frames[index].start == 0 && self.frames[index].is_sound()
+    }
+
+    /// Whether a frame that was written after this one stands behind a run.
+    fn goes_on(&self, at: usize, before: usize) -> bool {
+        let next = self.next_frame[at].map(|next| self.frames[next].time);
+        next.is_some_and(|next| next > self.frames[before].time)
+    }
+
+    /// A cut need not be at the edge of a chunk.
+    fn clip(&self, stretches: &mut [Stretch]) {
+        let missing = stretches.iter().position(|stretch| stretch.content == Content::Missing);
+        let Some(at) = missing else { return };
+        let rest = stretches[at].start - self.image.present_bytes;
+        stretches[at].start -= rest;
+        stretches[at].bytes += rest;
+        let before = self.before(at);
+        stretches[before].bytes -= rest;
+    }
+}
+
+/// Looks at the edges of what is left of a frame for whoever wrote over the rest.
+struct Border<'a> {
+    runs: &'a Runs<'a>,
+    stretches: &'a [Stretch],
+    newest: Option<usize>,
+}
+
+impl Border<'_> {
+    /// `None` if it is sound, or the overwriter is known already.
+    fn overwriter(&self, index: usize) -> Option<Overwriter> {
+        let found = &self.runs.frames[index];
+        let known = found.overwriter()?;
+        if matches!(known, Overwriter::Cut | Overwriter::Restart) {
+            return None;
+        }
+        let header = self.runs.at(found.start + self.runs.image.ring_bytes() - GAP);
+        let trailer = self.runs.at(last_chunk(found));
+        let is_its = |run: usize| self.runs.runs[run].owner == Owner::Frame(index);
+        let neighbour = match (is_its(header), is_its(trailer)) {
+            _ if self.is_all_there(found, index) => return Some(self.contradicted(found)),
+            (true, _) => self.runs.behind(header),
+            (false, true) => self.runs.before(trailer),
+            (false, false) if found.header.is_some() => header,
+            (false, false) => trailer,
+        };
+        Some(self.written_by(neighbour, found))
+    }
+
+    /// Whether no other took any of its bytes, the header slot excepted.
+    fn is_all_there(&self, found: &Found, index: usize) -> bool {
+        let run = self.runs.runs[self.runs.at(found.start)];
+        let ring_bytes = self.runs.image.ring_bytes();
+        let inside = (found.start + ring_bytes - run.start) % ring_bytes;
+        run.owner == Owner::Frame(index) && inside + padded(found.length) <= run.bytes
+    }
+
+    /// Who may have written into a frame of which all bytes are its own.
+    fn contradicted(&self, found: &Found) -> Overwriter {
+        let image = self.runs.image;
+        let before = self.runs.before(self.runs.at(found.start));
+        let newest = match self.runs.runs[before].owner {
+            Owner::Frame(index) | Owner::Gap(index) => {
+                self.newest.filter(|&newest| newest == index)
+            }
+            _ => None,
+        };
+        let crosses_end = found.start + slot(found.length) > image.ring_bytes();
+        match (found.verdict, newest) {
+            // The slot in front is the gap of the newest frame.
+            (Verdict::Stale { .. } | Verdict::Torn { tear: Tear::Counters, .. }, Some(newest)) => {
+                Overwriter::Frame(self.runs.frames[newest].start)
+            }
+            (Verdict::Torn { tear: Tear::Counters, .. }, None) => Overwriter::Unfinished,
+            (Verdict::Torn { .. }, Some(_)) if image.writer.is_none() => Overwriter::Unfinished,
+            (Verdict::Torn { .. }, _) if !image.is_size_told && crosses_end => Overwriter::Cut,
+            _ => Overwriter::Unknown,
+        }
+    }
+
+    fn written_by(&self, run: usize, found: &Found) -> Overwriter {
+        match self.stretches[run].content {
+            Content::Frame(by) | Content::Gap(by) => {
+                let start = self.runs.frames[by].start;
+                // The handler comes to every frame but the newest, and leaves no older header.
+                let is_header_of_another = found.header.is_some() && start == found.start;
+                match is_header_of_another && self.newest != Some(by) {
+                    true => Overwriter::Unknown,
+                    false => Overwriter::Frame(start),
+                }
+            }
+            Content::Unfinished | Content::Head { .. } => Overwriter::Unfinished,
+            Content::Missing => Overwriter::Cut,
+            Content::Garbage | Content::Unused => Overwriter::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
