@@ -1,5 +1,5 @@
 //! The hex dump of a ring, as `test_mmap` printed it on the camera, and what forensics say about
-//! the frames in it.
+//! every stretch of it.
 
 mod listing;
 mod report;
@@ -8,10 +8,11 @@ mod segment;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use circbuf_driver::forensics::{Found, RingImage};
+use circbuf_abi::ring::RING_BYTES_ALIGN;
+use circbuf_driver::forensics::{Found, RingImage, Survey};
 use clap::Args;
 
-use crate::ring_file::{ReadError, RingCopy};
+use crate::ring_file::{RING_BYTES_MAX, ReadError, RingCopy};
 use crate::save::{self, SaveError};
 use crate::stdout;
 use listing::Listing;
@@ -25,18 +26,22 @@ pub struct DumpArgs {
     /// Name the fields of headers and trailers beside the rows
     #[arg(long, conflicts_with_all = ["json", "check"])]
     pub annotate: bool,
-    /// Print one JSON object instead of hex, with every frame found and what became of it
+    /// Print one JSON object instead of hex, with every frame and every stretch of the ring
     #[arg(long)]
     pub json: bool,
-    /// Tell which frames are whole, torn or stale, and exit with 4 if bytes contradict each other in
-    /// a way that no overwriting explains
+    /// Tell of every stretch of the ring what it is (a whole frame, a torn one and by which, a stale
+    /// rest, never used, ...), and exit with 4 if bytes contradict each other in a way that no
+    /// overwriting explains
     #[arg(long)]
     pub check: bool,
+    /// Size of the whole ring, if the file was cut and no register page beside it tells
+    #[arg(long, value_name = "BYTES", value_parser = crate::size::parse)]
+    pub ring_bytes: Option<u64>,
     /// Only the frame with this number, counted from 0 in the order of the ring
     #[arg(long, value_name = "N")]
     pub frame: Option<usize>,
     /// Save an image of the ring to this new file (and its register page beside it) instead of dumping it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["annotate", "json", "check", "frame"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["annotate", "json", "check", "frame", "ring_bytes"])]
     pub save: Option<PathBuf>,
 }
 
@@ -69,6 +74,16 @@ pub enum DumpError {
     /// The image cannot be saved.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// The size that was told cannot be that of this ring.
+    #[error("{path}: --ring-bytes {told}: {why}", path = path.display())]
+    RingBytes {
+        /// What was read.
+        path: PathBuf,
+        /// As told.
+        told: u64,
+        /// Why not, and what would do.
+        why: String,
+    },
     /// There is nothing to print.
     #[error("{path}: no whole frame in {bytes} bytes; {why}", path = path.display())]
     NoFrame {
@@ -95,11 +110,13 @@ pub enum DumpError {
 }
 
 impl DumpError {
-    /// The program's exit code: 4 where no frame is, 5 without access, 1 otherwise.
+    /// The program's exit code: 2 for a size that cannot be, 4 where no frame is, 5 without access, 1
+    /// otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             DumpError::Read(error) | DumpError::Save(SaveError::Read(error)) => error.exit_code(),
+            DumpError::RingBytes { .. } => 2,
             DumpError::NoFrame { .. } => 4,
             _ => 1,
         }
@@ -109,15 +126,15 @@ impl DumpError {
 /// Runs `circbuf dump`.
 ///
 /// # Errors
-/// If the ring cannot be read or saved, holds no frame or not the one that was asked for, or
-/// stdout cannot be written. A closed stdout is no error.
+/// If the ring cannot be read or saved, has not the size that was told, holds no frame (where it is
+/// listed) or not the one that was asked for, or stdout cannot be written. A closed stdout is no error.
 pub fn run(args: &DumpArgs) -> Result<Outcome, DumpError> {
     if let Some(to) = &args.save {
         let saved = save::save(&args.ring, to)?;
         log::info!("{}: saved {} bytes", to.display(), saved.ring_bytes);
         return Ok(Outcome::Sound);
     }
-    let dump = Dump::read(&args.ring)?;
+    let dump = Dump::read(&args.ring, args.ring_bytes)?;
     dump.print(args)
 }
 
@@ -133,38 +150,60 @@ pub(crate) struct Dump {
     broken: Vec<u64>,
 }
 
-/// A frame that was found, with the image in which it stands.
+/// An image with what is in it.
 #[derive(Debug)]
 struct Piece {
     image: RingImage,
     /// Where the image begins in the file.
     offset: u64,
-    found: Vec<Found>,
+    survey: Survey,
     /// Number of the frame, where a record tells it.
     sequence: Option<u64>,
 }
 
 impl Dump {
-    fn read(path: &Path) -> Result<Dump, DumpError> {
+    fn read(path: &Path, ring_bytes: Option<u64>) -> Result<Dump, DumpError> {
         if let Some(segment) = Segment::open(path)? {
-            return Ok(segment.read()?);
+            return match ring_bytes {
+                Some(told) => Err(wrong_size(path, told, "this is an archive segment and no ring")),
+                None => Ok(segment.read()?),
+            };
         }
-        let image = RingCopy::read(path)?.into_image(path)?;
-        let bytes = image.ring_bytes();
-        let found = image.frames();
-        let pieces = vec![Piece { image, offset: 0, found, sequence: None }];
-        Ok(Dump { path: path.into(), bytes, pieces, is_segment: false, broken: Vec::new() })
+        let mut copy = RingCopy::read(path)?;
+        if let Some(told) = ring_bytes {
+            check_size(&copy, path, told)?;
+            copy.ring_bytes = Some(told);
+        }
+        Ok(Dump::of_ring(path, copy.into_image(path)?))
     }
 
-    /// All that was found, in order; sound frames with the number by which `--frame` finds them.
+    fn of_ring(path: &Path, image: RingImage) -> Dump {
+        let (bytes, survey) = (image.ring_bytes(), image.survey());
+        let pieces = vec![Piece { image, offset: 0, survey, sequence: None }];
+        Dump { path: path.into(), bytes, pieces, is_segment: false, broken: Vec::new() }
+    }
+
+    /// All frames that were found, in order; sound ones with the number by which `--frame` finds
+    /// them.
     fn entries(&self) -> impl Iterator<Item = (Option<usize>, &Piece, &Found)> {
-        let all = self.pieces.iter().flat_map(|p| p.found.iter().map(move |found| (p, found)));
+        let frames = |piece: &Piece| 0..piece.survey.frames.len();
+        let all = self.pieces.iter().flat_map(move |p| frames(p).map(move |at| (p, at)));
         let mut count = 0;
-        all.map(move |(piece, found)| {
+        all.map(move |(piece, at)| {
+            let found = &piece.survey.frames[at];
             let index = found.is_sound().then_some(count);
             count += usize::from(found.is_sound());
             (index, piece, found)
         })
+    }
+
+    fn is_corrupt(&self) -> bool {
+        let is_corrupt = |survey: &Survey| {
+            let mut stretches = survey.stretches.iter();
+            survey.frames.iter().any(Found::is_corrupt)
+                || stretches.any(|stretch| stretch.is_corrupt(&survey.frames))
+        };
+        !self.broken.is_empty() || self.pieces.iter().any(|piece| is_corrupt(&piece.survey))
     }
 
     fn print(&self, args: &DumpArgs) -> Result<Outcome, DumpError> {
@@ -173,13 +212,12 @@ impl Dump {
             return Err(DumpError::FrameNumber { path: self.path.clone(), asked, count });
         }
         stdout::write(|out| self.write(out, args))?;
-        // Remains of frames are what --check and --json are about, the listing shows sound ones alone.
-        let judges = args.check || args.json;
-        if count == 0 && !(judges && self.entries().next().is_some()) {
+        // --check and --json have something to say of every ring, the listing shows frames alone.
+        let judges = (args.check || args.json) && !self.pieces.is_empty();
+        if count == 0 && !judges {
             return Err(self.no_frame());
         }
-        let is_corrupt = !self.broken.is_empty() || self.entries().any(|(.., f)| f.is_corrupt());
-        Ok(if args.check && is_corrupt { Outcome::Corrupt } else { Outcome::Sound })
+        Ok(if args.check && self.is_corrupt() { Outcome::Corrupt } else { Outcome::Sound })
     }
 
     fn write(&self, out: &mut dyn Write, args: &DumpArgs) -> io::Result<()> {
@@ -218,6 +256,25 @@ impl Dump {
         };
         DumpError::NoFrame { path: self.path.clone(), bytes: self.bytes, why }
     }
+}
+
+/// Whether a ring of this size may have left these bytes.
+fn check_size(copy: &RingCopy, path: &Path, told: u64) -> Result<(), DumpError> {
+    let (file_bytes, page) = (copy.bytes.len() as u64, copy.ring_bytes);
+    let why = if told < file_bytes {
+        format!("the file has {file_bytes} bytes")
+    } else if told > RING_BYTES_MAX || !told.is_multiple_of(RING_BYTES_ALIGN) {
+        format!("a ring has a multiple of {RING_BYTES_ALIGN} bytes, at most {RING_BYTES_MAX}")
+    } else if let Some(page) = page.filter(|&page| page != told) {
+        format!("the register page beside it tells {page}")
+    } else {
+        return Ok(());
+    };
+    Err(wrong_size(path, told, &why))
+}
+
+fn wrong_size(path: &Path, told: u64, why: &str) -> DumpError {
+    DumpError::RingBytes { path: path.into(), told, why: why.into() }
 }
 
 #[cfg(test)]

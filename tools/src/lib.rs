@@ -8,4 +8,5 @@ pub mod exif;
 pub mod export;
 pub mod ring_file;
 pub mod save;
+pub mod size;
 pub mod stdout;

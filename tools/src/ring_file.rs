@@ -11,6 +11,7 @@ use circbuf_abi::registers::{
     COMPLETE, EPOCH, FRAMES, MAGIC, MAGIC_VALUE, PAGE_BYTES, RESERVED, RING_BYTES, RING_DEVICE,
     RING_INODE, STATE, STATE_ENDED, UPDATE, VERSION, VERSION_VALUE, WRITTEN,
 };
+use circbuf_abi::ring::CHUNK_BYTES;
 use circbuf_driver::device::registers_path;
 use circbuf_driver::forensics::{NoRing, RingImage, Writer};
 
@@ -92,6 +93,9 @@ pub struct RingCopy {
     /// The register page, if there is one that fits: `written`, `complete` and `frames` as they
     /// were before the copy, all else as it was after it.
     pub registers: Option<Box<[u8; PAGE_BYTES]>>,
+    /// Size of the ring as the register page tells it, or whoever knows: there may be fewer bytes,
+    /// if the file was cut. `None` if nobody tells.
+    pub ring_bytes: Option<u64>,
 }
 
 impl RingCopy {
@@ -114,7 +118,8 @@ impl RingCopy {
             }
             page.filter(|page| fits(page, bytes.len() as u64, path))
         });
-        Ok(RingCopy { bytes, registers })
+        let ring_bytes = registers.as_ref().map(|page| u64_at(page, RING_BYTES));
+        Ok(RingCopy { bytes, registers, ring_bytes })
     }
 
     /// The image of the ring, judged by the counters as well where there are any.
@@ -122,7 +127,7 @@ impl RingCopy {
     /// # Errors
     /// If the size is that of no ring.
     pub fn into_image(self, path: &Path) -> Result<RingImage, ReadError> {
-        let image = RingImage::new(self.bytes)
+        let image = RingImage::beginning(self.bytes, self.ring_bytes)
             .map_err(|source| ReadError::NoRing { path: path.to_path_buf(), source })?;
         let Some(page) = self.registers else { return Ok(image) };
         let [written, reserved, complete, frames] =
@@ -224,13 +229,14 @@ fn fits(page: &[u8; PAGE_BYTES], ring_bytes: u64, path: &Path) -> bool {
         return false;
     }
     let told = u64_at(page, RING_BYTES);
-    if told != ring_bytes {
+    if told < ring_bytes || told > RING_BYTES_MAX || !told.is_multiple_of(CHUNK_BYTES as u64) {
         log::warn!(
             "{} is that of a ring of {told} bytes, but this one has {ring_bytes}; reading it without its counters",
             path.display()
         );
+        return false;
     }
-    told == ring_bytes
+    true
 }
 
 /// Makes the page that of an image, in which nobody writes any more.
@@ -262,9 +268,9 @@ mod tests {
         assert_eq!(refused(dir.path()).0, 5);
         std::fs::write(&path, []).unwrap();
         assert_eq!(refused(&path).0, 5);
-        std::fs::write(&path, [0; 100]).unwrap();
+        std::fs::write(&path, [0; 63]).unwrap();
         let (code, message) = refused(&path);
-        assert!(code == 5 && message.contains("100 bytes are no ring"), "{message}");
+        assert!(code == 5 && message.contains("63 bytes are no ring"), "{message}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum SaveError {
 /// What was saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Saved {
-    /// Bytes of the ring.
+    /// Bytes of the ring, or as many as there are of it.
     pub ring_bytes: u64,
     /// Bytes that the writer may have touched while the image was taken; `None` if the ring has
     /// no counters. The frames in them are not sound in the image.
@@ -104,12 +104,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_ring_is_left_aside() {
+    fn a_page_of_a_smaller_ring_is_left_aside_and_that_of_a_cut_one_kept() {
         let dir = tempfile::tempdir().unwrap();
         let (ring, image) = (dir.path().join("r"), dir.path().join("i"));
-        std::fs::write(&ring, [7; 64]).unwrap();
-        std::fs::write(dir.path().join("r.regs"), page(8192, 96)).unwrap();
+        std::fs::write(&ring, [7; 4096]).unwrap();
+        std::fs::write(dir.path().join("r.regs"), page(64, 96)).unwrap();
         assert_eq!(save(&ring, &image).unwrap().moved_bytes, None);
         assert!(!dir.path().join("i.regs").exists());
+        std::fs::write(dir.path().join("r.regs"), page(8192, 96)).unwrap();
+        let cut = dir.path().join("c");
+        let saved = Saved { ring_bytes: 4096, moved_bytes: Some(64) };
+        assert_eq!(save(&ring, &cut).unwrap(), saved);
+        assert!(dir.path().join("c.regs").exists());
     }
 }

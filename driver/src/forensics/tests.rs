@@ -246,7 +246,8 @@ fn where_a_skipped_gap_hides_the_writer_only_the_counters_tell() {
     let image = RingImage::new(pen.ring).unwrap();
     let at = |found: Vec<Found>| *found.iter().find(|f| f.start == start).unwrap();
     assert_eq!(at(image.frames()).verdict, Verdict::Whole);
-    let writer = Writer { written: pen.cursor, reserved: pen.cursor + 96, complete: pen.cursor, frames: 12 };
+    let writer =
+        Writer { written: pen.cursor, reserved: pen.cursor + 96, complete: pen.cursor, frames: 12 };
     let torn = Verdict::Torn { tear: Tear::Counters, by: Overwriter::Unfinished };
     assert_eq!(at(image.with_writer(writer).frames()).verdict, torn);
 }

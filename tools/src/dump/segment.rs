@@ -80,9 +80,9 @@ impl Segment {
         let mut body = vec![0; header.body_bytes()];
         self.file.read_exact_at(&mut body, offset)?;
         let image = RingImage::new(body).expect("a slot is at least two chunks");
-        let found: Vec<_> = image.frames();
+        let survey = image.survey();
         let sequence = Some(header.sequence);
-        Ok((!found.is_empty()).then_some(Some(Piece { image, offset, found, sequence })))
+        Ok((!survey.frames.is_empty()).then_some(Some(Piece { image, offset, survey, sequence })))
     }
 
     fn failed(&self, source: io::Error) -> ReadError {
