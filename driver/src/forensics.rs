@@ -156,11 +156,23 @@ pub enum Overwriter {
     Unknown,
 }
 
+impl Tear {
+    /// Whether it cannot come from one payload being written over another, which is done by chunks.
+    const fn is_amid_a_chunk(self) -> bool {
+        matches!(self, Tear::Signature { offset } if !(offset + 1).is_multiple_of(CHUNK_BYTES as u64))
+    }
+}
+
 impl Found {
     /// Whether all of the frame is there.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         matches!(self.verdict, Verdict::Whole | Verdict::Unstamped)
+    }
+
+    /// Whether its bytes are all there, be it of this epoch or of one before.
+    pub(crate) const fn is_left_whole(&self) -> bool {
+        self.is_sound() || matches!(self.verdict, Verdict::Stale { by: Overwriter::Restart })
     }
 
     /// Whether header and trailer contradict each other and no other frame accounts for it. In a
@@ -270,6 +282,24 @@ impl RingImage {
         FrameHeader(*self.chunk(start + self.ring_bytes() - GAP_BYTES as u64))
     }
 
+    /// Whether the counters say that nobody came by the slot of a frame since it was written.
+    fn is_out_of_reach(&self, start: u64, length: u32) -> bool {
+        self.headroom(start, length).is_some()
+    }
+
+    /// Whether the writer is right in front of the slot, where the trailer before it was.
+    fn is_next_in_reach(&self, start: u64, length: u32) -> bool {
+        self.headroom(start, length).is_some_and(|bytes| bytes < CHUNK_BYTES as u64)
+    }
+
+    /// How far in front of the slot of a frame the writer is, by the counters.
+    fn headroom(&self, start: u64, length: u32) -> Option<u64> {
+        let (writer, ring_bytes) = (self.writer?, self.ring_bytes());
+        let cursor = writer.cursor_of(start, start + padded(length), ring_bytes)?;
+        let limit = cursor.saturating_add(ring_bytes - GAP_BYTES as u64);
+        limit.checked_sub(writer.reserved)
+    }
+
     /// Zeros in place of what is missing make a lawful payload.
     fn heed_cut(&self, found: &mut Found) {
         let wrapped = (found.start + padded(found.length)).saturating_sub(self.ring_bytes());
@@ -283,27 +313,21 @@ impl RingImage {
     /// there while the image was taken.
     fn heed_counters(&self, found: &mut Found) {
         let (true, Some(writer)) = (found.is_sound(), self.writer) else { return };
-        found.verdict = match writer.cursor_of(found, self.ring_bytes()) {
+        let end = found.start + padded(found.length);
+        if writer.cursor_of(found.start, end, self.ring_bytes()).is_none() {
             // Not written in this epoch: it stands from before a reset.
-            None => Verdict::Stale { by: Overwriter::Restart },
-            Some(cursor) if writer.has_reached(cursor, self.ring_bytes()) => {
-                Verdict::Torn { tear: Tear::Counters, by: Overwriter::Unfinished }
-            }
-            Some(_) => found.verdict,
-        };
+            found.verdict = Verdict::Stale { by: Overwriter::Restart };
+        } else if !self.is_out_of_reach(found.start, found.length) {
+            found.verdict = Verdict::Torn { tear: Tear::Counters, by: Overwriter::Unfinished };
+        }
     }
 }
 
 impl Writer {
     /// The cursor of a frame that is all written: the last lap on which it was.
-    fn cursor_of(&self, found: &Found, ring_bytes: u64) -> Option<u64> {
-        let behind = self.written.checked_sub(found.start + padded(found.length))?;
-        Some(found.start + behind / ring_bytes * ring_bytes)
-    }
-
-    /// Whether the slot of the frame at this cursor may have been written again.
-    const fn has_reached(&self, cursor: u64, ring_bytes: u64) -> bool {
-        self.reserved.saturating_add(GAP_BYTES as u64) > cursor.saturating_add(ring_bytes)
+    fn cursor_of(&self, start: u64, end: u64, ring_bytes: u64) -> Option<u64> {
+        let behind = self.written.checked_sub(end)?;
+        Some(start + behind / ring_bytes * ring_bytes)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Found, RingImage, Verdict};
+use circbuf_abi::ring::GAP_BYTES;
+
+use super::{Found, RingImage, Tear, Verdict};
 use crate::ring::slot;
 
 /// The frame that ends at `complete` has the last number, the one in front of it the number
@@ -23,9 +25,19 @@ pub(super) fn number(image: &RingImage, frames: &mut [Found]) {
         let Some(&index) = by_next.get(&(cursor % ring_bytes)) else { return };
         let start = cursor.checked_sub(slot(frames[index].length));
         let (Some(start), Some(number)) = (start, left.checked_sub(1)) else { return };
-        frames[index].number = Some(number);
+        // Where the writer has been since, a newer frame may end at the same place.
+        let is_still_there = start + ring_bytes >= writer.complete + GAP_BYTES as u64;
+        if is_still_there || !stands_alone(&frames[index]) || writer.reserved == writer.complete {
+            frames[index].number = Some(number);
+        }
         (cursor, left) = (start, number);
     }
+}
+
+/// Whether its bytes are those of one frame, of whichever lap.
+fn stands_alone(found: &Found) -> bool {
+    let is_judged = matches!(found.verdict, Verdict::Torn { tear: Tear::Counters, .. });
+    found.is_sound() || is_judged
 }
 
 /// Of two that end at the same place, which one the chain means.

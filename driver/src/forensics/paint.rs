@@ -2,8 +2,8 @@
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
 
-use super::{Found, RingImage, Tear, Verdict};
-use crate::ring::padded;
+use super::{Found, RingImage};
+use crate::ring::{Trailer, padded};
 
 const CHUNK: u64 = CHUNK_BYTES as u64;
 const GAP: u64 = GAP_BYTES as u64;
@@ -41,8 +41,9 @@ impl Canvas<'_> {
         canvas.fill(present, image.ring_bytes() - present, Owner::Missing);
         canvas.paint_sound(frames);
         canvas.paint_unfinished();
-        canvas.paint_gaps(frames);
+        canvas.paint_gaps(frames, Found::is_sound);
         canvas.paint_remains(frames);
+        canvas.paint_gaps(frames, |_| true);
         canvas.rest()
     }
 
@@ -69,10 +70,11 @@ impl Canvas<'_> {
         self.fill(start, bytes, Owner::Unfinished);
     }
 
-    fn paint_gaps(&mut self, frames: &[Found]) {
-        for (index, found) in frames.iter().enumerate().filter(|(_, found)| found.is_sound()) {
+    fn paint_gaps(&mut self, frames: &[Found], has_end: impl Fn(&Found) -> bool) {
+        for (index, found) in frames.iter().enumerate().filter(|(_, found)| has_end(found)) {
+            let is_its = self.owner(last_chunk(found)) == Some(Owner::Frame(index));
             let gap = found.start + padded(found.length);
-            if self.image.chunk(gap) == &[0; CHUNK_BYTES] {
+            if is_its && self.image.chunk(gap) == &[0; CHUNK_BYTES] {
                 self.fill(gap, GAP, Owner::Gap(index));
             }
         }
@@ -86,7 +88,7 @@ impl Canvas<'_> {
             if found.header.is_some() {
                 self.fill(self.before(found.start, GAP), GAP, Owner::Frame(index));
             }
-            if has_trailer(found) {
+            if self.has_trailer(found) {
                 self.fill(last_chunk(found), CHUNK, Owner::Frame(index));
             }
         }
@@ -100,6 +102,12 @@ impl Canvas<'_> {
                 self.backward(found, Owner::Frame(index));
             }
         }
+    }
+
+    /// Whether a trailer stands in the last chunk, and is this frame's.
+    fn has_trailer(&self, found: &Found) -> bool {
+        let trailer = Trailer::parse(self.image.chunk(last_chunk(found)));
+        trailer.is_plausible() && trailer.length == found.length
     }
 
     fn rest(self) -> Vec<Owner> {
@@ -164,10 +172,4 @@ impl Canvas<'_> {
 /// Where the chunk with the trailer begins, by the length that the frame is said to have.
 pub(super) fn last_chunk(found: &Found) -> u64 {
     found.start + padded(found.length) - CHUNK
-}
-
-/// Whether the trailer there is this frame's.
-pub(super) fn has_trailer(found: &Found) -> bool {
-    let is_other = matches!(found.verdict, Verdict::Torn { tear: Tear::Length { .. }, .. });
-    found.time.is_some() && !is_other
 }

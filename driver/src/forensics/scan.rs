@@ -14,7 +14,7 @@ pub(super) struct Scan<'a> {
     /// Starts behind stamped headers whose length fits the ring; the one at 0, whose header stands
     /// at the ring's end, comes last.
     pub(super) stamps: Vec<u64>,
-    /// Plausible trailers with zeros in front whose length fits the ring, by offset.
+    /// Plausible trailers whose length fits the ring, with zeros in front in their chunk, by offset.
     pub(super) ends: Vec<End>,
     /// For each chunk, how many in front of it hold the beginning of an FF FF.
     signatures_before: Vec<u32>,
@@ -29,6 +29,8 @@ pub(super) struct End {
     pub(super) start: u64,
     pub(super) length: u32,
     pub(super) time: Timestamp,
+    /// Whether the padding that stands in the chunk before is zero as well.
+    pub(super) is_padded: bool,
 }
 
 impl End {
@@ -71,7 +73,10 @@ impl<'a> Scan<'a> {
         }
         let behind = offset + CHUNK_BYTES as u64 + self.ring_bytes();
         let start = (behind - padded(length)) % self.ring_bytes();
-        self.padding(start, length).is_none().then_some(End { offset, start, length, time })
+        let not_zero = self.padding(start, length);
+        let is_here = not_zero.is_some_and(|at| at >= offset);
+        let is_padded = not_zero.is_none();
+        (!is_here).then_some(End { offset, start, length, time, is_padded })
     }
 
     /// The end that stands in the chunk at this offset, which may lie behind the ring's end.
@@ -103,8 +108,7 @@ impl<'a> Scan<'a> {
     pub(super) fn nearest(&self) -> HashMap<u64, u32> {
         let mut nearest = HashMap::new();
         for end in &self.ends {
-            let is_clean = self.signature(end.start, end.length).is_none();
-            if is_clean {
+            if end.is_padded && self.signature(end.start, end.length).is_none() {
                 let length = nearest.entry(end.start).or_insert(end.length);
                 *length = end.length.min(*length);
             }

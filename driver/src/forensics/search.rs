@@ -75,20 +75,29 @@ impl Search<'_> {
     /// Ends of frames that can be believed without a stamp, by offset.
     fn candidates(&self) -> Vec<End> {
         let ends = self.scan.ends.iter();
-        ends.filter(|end| self.nearest.get(&end.start) == Some(&end.length))
+        ends.filter(|end| end.is_padded && self.nearest.get(&end.start) == Some(&end.length))
             .filter(|end| self.is_anchored(end) && !self.is_contradicted(end))
             .copied()
             .collect()
     }
 
     /// Whether in front of the start stands the trailer of an earlier frame or, if none is there,
-    /// a gap that nobody touched or the header of a frame that began there before.
+    /// a gap that nobody touched or the header of a frame that began there before. Behind a later
+    /// frame, the newest, only the counters can tell whether another was begun.
     fn is_anchored(&self, end: &End) -> bool {
         let header = self.image.header(end.start);
         match self.before(end) {
-            Some(before) => before.time < end.time,
+            Some(before) if before.time < end.time => true,
+            Some(_) => self.image.is_out_of_reach(end.start, end.length),
+            None if self.image.is_next_in_reach(end.start, end.length) => true,
+            None if end.start == 0 && self.is_behind_a_restart(end) => true,
             None => header.0 == [0; GAP_BYTES] || header.is_stamped(),
         }
+    }
+
+    /// Where the pointer went back to 0, the end of the ring is older than its beginning.
+    fn is_behind_a_restart(&self, end: &End) -> bool {
+        self.scan.ends.last().is_some_and(|last| last.time < end.time)
     }
 
     /// The trailer that stands where that of the frame before would.
@@ -140,7 +149,7 @@ impl Search<'_> {
         let by = Overwriter::Unknown;
         let is_behind_another = self.before(end).is_some_and(|before| before.time < end.time);
         match self.scan.judge(end.start, end.length) {
-            Err(tear) if is_behind_another => Verdict::Torn { tear, by },
+            Err(tear) if is_behind_another && tear.is_amid_a_chunk() => Verdict::Torn { tear, by },
             _ => Verdict::Stale { by },
         }
     }

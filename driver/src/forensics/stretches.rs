@@ -26,7 +26,8 @@ pub enum Content {
     /// A frame with the header slot in front of it, or what is left of one: the frame at this index
     /// of [`super::Survey::frames`], whose verdict says which.
     Frame(usize),
-    /// Zeros behind the frame at this index, where the next one's header will stand.
+    /// Zeros behind the frame at this index, where the next one's header will stand; or older bytes,
+    /// if the writer skips gaps and has begun the next.
     Gap(usize),
     /// A frame without header of which the end is not there.
     Head {
@@ -58,7 +59,7 @@ impl Stretch {
 /// Divides the ring, and says of each frame that is not sound who wrote over it.
 pub(super) fn partition(image: &RingImage, frames: &mut [Found]) -> Vec<Stretch> {
     let runs = Runs::new(image, frames, &Canvas::paint(image, frames));
-    let newest = newest(image, frames);
+    let newest = newest(frames);
     let content = |at: usize| match runs.runs[at].owner {
         Owner::Frame(index) => Content::Frame(index),
         Owner::Gap(index) => Content::Gap(index),
@@ -82,13 +83,10 @@ pub(super) fn partition(image: &RingImage, frames: &mut [Found]) -> Vec<Stretch>
     stretches
 }
 
-/// The frame that was written last, if it is sound.
-fn newest(image: &RingImage, frames: &[Found]) -> Option<usize> {
+/// The sound frame that was written last.
+fn newest(frames: &[Found]) -> Option<usize> {
     let sound = frames.iter().enumerate().filter(|(_, found)| found.is_sound());
-    let (newest, found) = sound.max_by_key(|(_, found)| found.time)?;
-    let next = (found.start + slot(found.length)) % image.ring_bytes();
-    let is_last = image.writer.is_none_or(|writer| writer.complete % image.ring_bytes() == next);
-    is_last.then_some(newest)
+    sound.max_by_key(|(_, found)| found.time).map(|(index, _)| index)
 }
 
 /// Chunks in a row that belong to the same owner.
@@ -99,12 +97,28 @@ struct Run {
     owner: Owner,
 }
 
+/// For each run, the frame that was met last on the way.
+fn nearest(
+    count: usize,
+    way: impl Iterator<Item = usize>,
+    frame: impl Fn(usize) -> Option<usize>,
+) -> Vec<Option<usize>> {
+    let (mut nearest, mut last) = (vec![None; count], None);
+    for at in way {
+        last = frame(at).or(last);
+        nearest[at] = last;
+    }
+    nearest
+}
+
 struct Runs<'a> {
     image: &'a RingImage,
     frames: &'a [Found],
     runs: Vec<Run>,
-    /// For each run, the sound frame of which it is or which comes next, going around.
+    /// For each run, the frame of which it is or which comes next, going around, among those that are
+    /// left whole; and likewise before.
     next_frame: Vec<Option<usize>>,
+    last_frame: Vec<Option<usize>>,
 }
 
 impl<'a> Runs<'a> {
@@ -122,22 +136,14 @@ impl<'a> Runs<'a> {
             runs[last].bytes += runs[0].bytes;
             runs.remove(0);
         }
-        Runs { image, frames, runs, next_frame: Vec::new() }.with_next_frames()
-    }
-
-    fn with_next_frames(mut self) -> Self {
-        self.next_frame = vec![None; self.runs.len()];
-        let mut next = None;
+        let (count, left_whole) = (runs.len(), |at: usize| match runs[at].owner {
+            Owner::Frame(index) if frames[index].is_left_whole() => Some(index),
+            _ => None,
+        });
         // The second time around, the first of them are known to the last.
-        for at in (0..self.runs.len()).rev().chain((0..self.runs.len()).rev()) {
-            if let Owner::Frame(index) = self.runs[at].owner
-                && self.frames[index].is_sound()
-            {
-                next = Some(index);
-            }
-            self.next_frame[at] = next;
-        }
-        self
+        let last_frame = nearest(count, (0..count).chain(0..count), left_whole);
+        let next_frame = nearest(count, (0..count).rev().chain((0..count).rev()), left_whole);
+        Runs { image, frames, runs, next_frame, last_frame }
     }
 
     fn behind(&self, at: usize) -> usize {
@@ -161,27 +167,68 @@ impl<'a> Runs<'a> {
     /// What bytes without owner may be: behind a frame, where the next one begins, stands one that
     /// was never finished, unless the frames go on behind it.
     fn explain(&self, at: usize, newest: Option<usize>) -> Content {
-        let (before, behind) = (self.runs[self.before(at)].owner, self.runs[self.behind(at)].owner);
-        let (Owner::Frame(before) | Owner::Gap(before)) = before else { return Content::Garbage };
-        match behind {
-            Owner::Missing => Content::Head { by: Overwriter::Cut },
+        let mut before = self.before(at);
+        if self.runs[before].owner == Owner::Unused && self.runs[before].bytes == GAP {
+            before = self.before(before);
+        }
+        let (before, behind) = (self.runs[before].owner, self.runs[self.behind(at)].owner);
+        match (before, behind) {
+            // The very first frame begins at 0, in a ring that nobody has used.
+            (Owner::Unused, Owner::Unused) if self.runs[at].start == 0 && self.runs.len() == 2 => {
+                Content::Unfinished
+            }
+            (Owner::Unused | Owner::Garbage | Owner::Missing, _) => Content::Garbage,
+            (_, Owner::Missing) => Content::Head { by: Overwriter::Cut },
+            // A writer that skips gaps left an older frame's bytes there.
+            (Owner::Frame(frame), Owner::Unfinished) if self.runs[at].bytes == GAP => {
+                Content::Gap(frame)
+            }
             // A lap is cut short where the pointer went back to 0.
-            Owner::Frame(0) if self.is_sound_at_0(0) => Content::Head { by: Overwriter::Frame(0) },
+            (_, Owner::Frame(0)) if self.is_sound_at_0(0) && self.goes_on(at) => {
+                Content::Head { by: Overwriter::Frame(0) }
+            }
+            (_, Owner::Unfinished) if self.ends_at_0(at) => {
+                Content::Head { by: Overwriter::Unfinished }
+            }
             // What the counters leave over is no frame that is being written.
-            _ if self.image.writer.is_some() && newest == Some(before) => Content::Garbage,
-            _ if self.goes_on(at, before) => Content::Garbage,
+            (Owner::Frame(frame) | Owner::Gap(frame), _)
+                if self.image.writer.is_some() && newest == Some(frame) =>
+            {
+                Content::Garbage
+            }
+            // The frame that was begun at 0 has taken the trailer of the one over the end.
+            (Owner::Frame(frame), _) if self.is_torn_over_end(frame) => Content::Unfinished,
+            _ if self.goes_on(at) && !self.may_be_restart(at) => Content::Garbage,
             _ => Content::Unfinished,
         }
+    }
+
+    fn ends_at_0(&self, at: usize) -> bool {
+        self.runs[at].start + self.runs[at].bytes == self.image.ring_bytes()
     }
 
     fn is_sound_at_0(&self, index: usize) -> bool {
         self.frames[index].start == 0 && self.frames[index].is_sound()
     }
 
-    /// Whether a frame that was written after this one stands behind a run.
-    fn goes_on(&self, at: usize, before: usize) -> bool {
-        let next = self.next_frame[at].map(|next| self.frames[next].time);
-        next.is_some_and(|next| next > self.frames[before].time)
+    fn is_torn_over_end(&self, index: usize) -> bool {
+        let found = &self.frames[index];
+        let is_over_end = found.start + slot(found.length) > self.image.ring_bytes();
+        !found.is_sound() && is_over_end && self.image.writer.is_none()
+    }
+
+    /// Whether a frame may have been begun at 0 amid this run: counters would tell.
+    fn may_be_restart(&self, at: usize) -> bool {
+        let Run { start, bytes, .. } = self.runs[at];
+        let has_0 = start == 0 || start + bytes > self.image.ring_bytes();
+        has_0 && self.image.writer.is_none()
+    }
+
+    /// Whether the frame in front of a run was written before the one behind it, or nothing is there.
+    fn goes_on(&self, at: usize) -> bool {
+        let [last, next] = [self.last_frame[at], self.next_frame[at]];
+        let time = |index: usize| self.frames[index].time;
+        last.map(time) < next.map(time) || last.is_none()
     }
 
     /// A cut need not be at the edge of a chunk.
@@ -242,15 +289,29 @@ impl Border<'_> {
             }
             _ => None,
         };
-        let crosses_end = found.start + slot(found.length) > image.ring_bytes();
+        let ends_at = |newest: &Found| (newest.start + slot(newest.length)) % image.ring_bytes();
+        let newest = newest.map(|newest| &self.runs.frames[newest]);
         match (found.verdict, newest) {
-            // The slot in front is the gap of the newest frame.
-            (Verdict::Stale { .. } | Verdict::Torn { tear: Tear::Counters, .. }, Some(newest)) => {
-                Overwriter::Frame(self.runs.frames[newest].start)
+            (Verdict::Torn { tear, .. }, _) if tear != Tear::Counters => {
+                self.contradicted_by(found, tear, newest.is_some())
             }
-            (Verdict::Torn { tear: Tear::Counters, .. }, None) => Overwriter::Unfinished,
-            (Verdict::Torn { .. }, Some(_)) if image.writer.is_none() => Overwriter::Unfinished,
-            (Verdict::Torn { .. }, _) if !image.is_size_told && crosses_end => Overwriter::Cut,
+            // The slot in front is the gap of the newest frame.
+            (_, Some(newest)) if ends_at(newest) == found.start => Overwriter::Frame(newest.start),
+            (Verdict::Stale { .. }, None) => Overwriter::Unknown,
+            _ => Overwriter::Unfinished,
+        }
+    }
+
+    /// Who may have written into a frame whose bytes contradict each other. Counters would have told.
+    fn contradicted_by(&self, found: &Found, tear: Tear, is_behind_newest: bool) -> Overwriter {
+        let image = self.runs.image;
+        let reaches_end = found.start == 0 || found.start + slot(found.length) > image.ring_bytes();
+        match tear {
+            _ if tear.is_amid_a_chunk() => Overwriter::Unknown,
+            _ if image.writer.is_some() => Overwriter::Unknown,
+            _ if reaches_end && !image.is_size_told => Overwriter::Cut,
+            // The pointer may have gone back to 0, and a frame been begun there.
+            _ if reaches_end || is_behind_newest => Overwriter::Unfinished,
             _ => Overwriter::Unknown,
         }
     }

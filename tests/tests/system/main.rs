@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod determinism;
+mod forensics;
 mod golden;
 mod lies;
 mod overrun;
