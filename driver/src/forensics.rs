@@ -44,6 +44,8 @@ pub struct RingImage {
 /// How far the writer was when the image was taken, as cursors of the present epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Writer {
+    /// How often the pointer had gone back to 0.
+    pub epoch: u64,
     /// Everything below this was visible before the copy began.
     pub written: u64,
     /// Nothing at or above this had been touched when the copy was finished.

@@ -130,9 +130,9 @@ impl RingCopy {
         let image = RingImage::beginning(self.bytes, self.ring_bytes)
             .map_err(|source| ReadError::NoRing { path: path.to_path_buf(), source })?;
         let Some(page) = self.registers else { return Ok(image) };
-        let [written, reserved, complete, frames] =
-            [WRITTEN, RESERVED, COMPLETE, FRAMES].map(|field| u64_at(&page, field));
-        let writer = Writer { written, reserved, complete, frames };
+        let [epoch, written, reserved, complete, frames] =
+            [EPOCH, WRITTEN, RESERVED, COMPLETE, FRAMES].map(|field| u64_at(&page, field));
+        let writer = Writer { epoch, written, reserved, complete, frames };
         Ok(image.with_writer(writer))
     }
 }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn counters_are_those_from_before_and_the_reservation_that_from_after() {
         let (mut before, mut after) = ([0; PAGE_BYTES], Box::new([0; PAGE_BYTES]));
-        for field in [WRITTEN, RESERVED, COMPLETE, FRAMES] {
+        for field in [EPOCH, WRITTEN, RESERVED, COMPLETE, FRAMES] {
             before[field] = 1;
             after[field] = 2;
         }

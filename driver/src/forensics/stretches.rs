@@ -173,31 +173,36 @@ impl<'a> Runs<'a> {
         }
         let (before, behind) = (self.runs[before].owner, self.runs[self.behind(at)].owner);
         match (before, behind) {
-            // The very first frame begins at 0, in a ring that nobody has used.
-            (Owner::Unused, Owner::Unused) if self.runs[at].start == 0 && self.runs.len() == 2 => {
+            // The very first frame, or the first since the pointer went back.
+            (Owner::Unused, _) if self.runs[at].start == 0 && self.may_be_restart(at) => {
                 Content::Unfinished
             }
             (Owner::Unused | Owner::Garbage | Owner::Missing, _) => Content::Garbage,
+            // It was begun more than once.
+            (Owner::Unfinished, Owner::Unused) => Content::Unfinished,
             (_, Owner::Missing) => Content::Head { by: Overwriter::Cut },
             // A writer that skips gaps left an older frame's bytes there.
             (Owner::Frame(frame), Owner::Unfinished) if self.runs[at].bytes == GAP => {
                 Content::Gap(frame)
             }
             // A lap is cut short where the pointer went back to 0.
-            (_, Owner::Frame(0)) if self.is_sound_at_0(0) && self.goes_on(at) => {
+            (_, Owner::Frame(0)) if self.frames[0].start == 0 && self.goes_on(at) => {
                 Content::Head { by: Overwriter::Frame(0) }
             }
             (_, Owner::Unfinished) if self.ends_at_0(at) => {
                 Content::Head { by: Overwriter::Unfinished }
             }
-            // What the counters leave over is no frame that is being written.
+            // What the counters leave over is not being written, and in the first epoch nothing was
+            // abandoned.
             (Owner::Frame(frame) | Owner::Gap(frame), _)
-                if self.image.writer.is_some() && newest == Some(frame) =>
+                if self.image.writer.is_some_and(|writer| writer.epoch == 0)
+                    && newest == Some(frame) =>
             {
                 Content::Garbage
             }
             // The frame that was begun at 0 has taken the trailer of the one over the end.
             (Owner::Frame(frame), _) if self.is_torn_over_end(frame) => Content::Unfinished,
+            (_, Owner::Unused) => Content::Unfinished,
             _ if self.goes_on(at) && !self.may_be_restart(at) => Content::Garbage,
             _ => Content::Unfinished,
         }
@@ -205,10 +210,6 @@ impl<'a> Runs<'a> {
 
     fn ends_at_0(&self, at: usize) -> bool {
         self.runs[at].start + self.runs[at].bytes == self.image.ring_bytes()
-    }
-
-    fn is_sound_at_0(&self, index: usize) -> bool {
-        self.frames[index].start == 0 && self.frames[index].is_sound()
     }
 
     fn is_torn_over_end(&self, index: usize) -> bool {

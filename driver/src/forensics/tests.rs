@@ -129,7 +129,7 @@ impl Pen {
     /// What the register page says between two frames.
     fn writer(&self) -> Writer {
         let (cursor, frames) = (self.cursor, self.ledger.len() as u64);
-        Writer { written: cursor, reserved: cursor, complete: cursor, frames }
+        Writer { epoch: 0, written: cursor, reserved: cursor, complete: cursor, frames }
     }
 
     /// Begins a frame: the first chunks of its payload.
@@ -246,8 +246,13 @@ fn where_a_skipped_gap_hides_the_writer_only_the_counters_tell() {
     let image = RingImage::new(pen.ring).unwrap();
     let at = |found: Vec<Found>| *found.iter().find(|f| f.start == start).unwrap();
     assert_eq!(at(image.frames()).verdict, Verdict::Whole);
-    let writer =
-        Writer { written: pen.cursor, reserved: pen.cursor + 96, complete: pen.cursor, frames: 12 };
+    let writer = Writer {
+        epoch: 0,
+        written: pen.cursor,
+        reserved: pen.cursor + 96,
+        complete: pen.cursor,
+        frames: 12,
+    };
     let torn = Verdict::Torn { tear: Tear::Counters, by: Overwriter::Unfinished };
     assert_eq!(at(image.with_writer(writer).frames()).verdict, torn);
 }
@@ -266,7 +271,7 @@ fn frames_from_before_a_reset_are_stale_to_the_counters() {
     let mut pen = Pen::new(4096, true);
     let starts = [100, 100, 100].map(|length| pen.frame(length));
     let written = starts[1];
-    let writer = Writer { written, reserved: written, complete: written, frames: 1 };
+    let writer = Writer { epoch: 1, written, reserved: written, complete: written, frames: 1 };
     let found = RingImage::new(pen.ring).unwrap().with_writer(writer).frames();
     let verdicts: Vec<Verdict> = found.iter().map(|f| f.verdict).collect();
     let stale = Verdict::Stale { by: Overwriter::Restart };
@@ -318,10 +323,10 @@ proptest! {
     #[test]
     fn whatever_the_bytes_sound_frames_are_apart_and_true(
         chunks in proptest::collection::vec(any_chunk(), 2..40),
-        writer in proptest::option::of(any::<[u64; 4]>()),
+        writer in proptest::option::of(any::<[u64; 5]>()),
     ) {
         let mut image = RingImage::new(chunks.concat()).unwrap();
-        image.writer = writer.map(|[written, reserved, complete, frames]| Writer { written, reserved, complete, frames });
+        image.writer = writer.map(|[epoch, written, reserved, complete, frames]| Writer { epoch, written, reserved, complete, frames });
         let ring_bytes = image.ring_bytes();
         let mut owner = vec![false; image.bytes.len()];
         for found in image.frames().iter().filter(|found| found.is_sound()) {

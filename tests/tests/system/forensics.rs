@@ -3,7 +3,7 @@
 
 use std::fs::File;
 
-use circbuf_abi::registers::{COMPLETE, FRAMES, RESERVED, WRITTEN};
+use circbuf_abi::registers::{COMPLETE, EPOCH, FRAMES, RESERVED, WRITTEN};
 use circbuf_driver::forensics::{
     Content, Found, Overwriter, RingImage, Stretch, Survey, Verdict, Writer,
 };
@@ -91,9 +91,10 @@ impl Mapped {
             return image;
         }
         let page = content(&open(file.registers_fd()));
-        let [written, reserved, complete, frames] = [WRITTEN, RESERVED, COMPLETE, FRAMES]
-            .map(|at| u64::from_le_bytes(*page[at..].first_chunk().unwrap()));
-        image.with_writer(Writer { written, reserved, complete, frames })
+        let [epoch, written, reserved, complete, frames] =
+            [EPOCH, WRITTEN, RESERVED, COMPLETE, FRAMES]
+                .map(|at| u64::from_le_bytes(*page[at..].first_chunk().unwrap()));
+        image.with_writer(Writer { epoch, written, reserved, complete, frames })
     }
 
     /// Which frame was begun at this time.
