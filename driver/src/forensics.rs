@@ -294,6 +294,12 @@ impl RingImage {
         self.headroom(start, length).is_some_and(|bytes| bytes < CHUNK_BYTES as u64)
     }
 
+    /// Whether the frame at 0 is that of the epoch's first lap, and nobody came by its slot since.
+    fn is_first_of_epoch(&self, length: u32) -> bool {
+        let cursor = |writer: Writer| writer.cursor_of(0, padded(length), self.ring_bytes());
+        self.writer.and_then(cursor) == Some(0) && self.is_out_of_reach(0, length)
+    }
+
     /// How far in front of the slot of a frame the writer is, by the counters.
     fn headroom(&self, start: u64, length: u32) -> Option<u64> {
         let (writer, ring_bytes) = (self.writer?, self.ring_bytes());

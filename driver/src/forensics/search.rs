@@ -95,9 +95,11 @@ impl Search<'_> {
         }
     }
 
-    /// Where the pointer went back to 0, the end of the ring is older than its beginning.
+    /// Where the pointer went back to 0, the end of the ring is older than its beginning, or the
+    /// counters know of nothing in front of it.
     fn is_behind_a_restart(&self, end: &End) -> bool {
-        self.scan.ends.last().is_some_and(|last| last.time < end.time)
+        self.image.is_first_of_epoch(end.length)
+            || self.scan.ends.last().is_some_and(|last| last.time < end.time)
     }
 
     /// The trailer that stands where that of the frame before would.
@@ -127,7 +129,8 @@ impl Search<'_> {
             let length = header.length();
             let tear = self.judge(start, length).err()?;
             let verdict = Verdict::Torn { tear, by: Overwriter::Unknown };
-            let time = self.scan.trailer(start, length).map(|trailer| trailer.time);
+            let trailer = self.scan.trailer(start, length);
+            let time = trailer.filter(|trailer| trailer.length == length).map(|t| t.time);
             Some(Found { start, length, time, header: Some(header), number: None, verdict })
         };
         self.scan.stamps.iter().filter_map(judge).collect()

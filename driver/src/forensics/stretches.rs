@@ -297,7 +297,9 @@ impl Border<'_> {
                 self.contradicted_by(found, tear, newest.is_some())
             }
             // The slot in front is the gap of the newest frame.
-            (_, Some(newest)) if ends_at(newest) == found.start => Overwriter::Frame(newest.start),
+            (_, Some(newest)) if ends_at(newest) == found.start && newest.time > found.time => {
+                Overwriter::Frame(newest.start)
+            }
             (Verdict::Stale { .. }, None) => Overwriter::Unknown,
             _ => Overwriter::Unfinished,
         }
@@ -323,7 +325,8 @@ impl Border<'_> {
                 let start = self.runs.frames[by].start;
                 // The handler comes to every frame but the newest, and leaves no older header.
                 let is_header_of_another = found.header.is_some() && start == found.start;
-                match is_header_of_another && self.newest != Some(by) {
+                let may_be_restart = start == 0 && self.runs.image.writer.is_none();
+                match is_header_of_another && self.newest != Some(by) && !may_be_restart {
                     true => Overwriter::Unknown,
                     false => Overwriter::Frame(start),
                 }
