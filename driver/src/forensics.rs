@@ -139,6 +139,8 @@ pub enum Tear {
     },
     /// The bytes fit, but the counters say that the writer had come by.
     Counters,
+    /// A trailer that leads to no frame, amid frames that leave no room for an older one.
+    Misplaced,
     /// The image has not all of its bytes.
     Cut,
 }
@@ -170,6 +172,11 @@ impl Found {
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         matches!(self.verdict, Verdict::Whole | Verdict::Unstamped)
+    }
+
+    /// Nobody can have left it there.
+    fn misplace(&mut self) {
+        self.verdict = Verdict::Torn { tear: Tear::Misplaced, by: Overwriter::Unknown };
     }
 
     /// Whether its bytes are all there, be it of this epoch or of one before.

@@ -29,7 +29,7 @@ pub enum Content {
     /// Zeros behind the frame at this index, where the next one's header will stand; or older bytes,
     /// if the writer skips gaps and has begun the next.
     Gap(usize),
-    /// A frame without header of which the end is not there.
+    /// A frame without header of which the end is not there, or between two cuts no mark at all.
     Head {
         /// Who wrote over the end.
         by: Overwriter,
@@ -72,6 +72,8 @@ pub(super) fn partition(image: &RingImage, frames: &mut [Found]) -> Vec<Stretch>
     let mut stretches: Vec<Stretch> = runs.runs.iter().enumerate().map(stretch).collect();
     let border = Border { runs: &runs, stretches: &stretches, newest };
     let overwriters: Vec<_> = (0..frames.len()).map(|at| border.overwriter(at)).collect();
+    let misplaced: Vec<usize> =
+        (0..frames.len()).filter(|&at| runs.is_misplaced(at, overwriters[at])).collect();
     runs.clip(&mut stretches);
     for (found, by) in frames.iter_mut().zip(overwriters) {
         found.verdict = match (found.verdict, by) {
@@ -80,6 +82,7 @@ pub(super) fn partition(image: &RingImage, frames: &mut [Found]) -> Vec<Stretch>
             (known, _) => known,
         };
     }
+    misplaced.into_iter().for_each(|at| frames[at].misplace());
     stretches
 }
 
@@ -177,10 +180,10 @@ impl<'a> Runs<'a> {
             (Owner::Unused, _) if self.runs[at].start == 0 && self.may_be_restart(at) => {
                 Content::Unfinished
             }
-            (Owner::Unused | Owner::Garbage | Owner::Missing, _) => Content::Garbage,
+            (Owner::Missing, _) | (_, Owner::Missing) => Content::Head { by: Overwriter::Cut },
+            (Owner::Unused | Owner::Garbage, _) => Content::Garbage,
             // It was begun more than once.
             (Owner::Unfinished, Owner::Unused) => Content::Unfinished,
-            (_, Owner::Missing) => Content::Head { by: Overwriter::Cut },
             // A writer that skips gaps left an older frame's bytes there.
             (Owner::Frame(frame), Owner::Unfinished) if self.runs[at].bytes == GAP => {
                 Content::Gap(frame)
@@ -225,11 +228,25 @@ impl<'a> Runs<'a> {
         has_0 && self.image.writer.is_none()
     }
 
+    /// Whether what is left of an older frame, as it seems, stands amid frames that go on: nobody can
+    /// have left it there.
+    fn is_misplaced(&self, index: usize, by: Option<Overwriter>) -> bool {
+        let found = &self.frames[index];
+        let run = self.at(last_chunk(found));
+        let is_stale = matches!(found.verdict, Verdict::Stale { .. });
+        let is_its = self.runs[run].owner == Owner::Frame(index);
+        let has_frames = self.last_frame[run].is_some() && self.next_frame[run].is_some();
+        is_stale && is_its && has_frames && by == Some(Overwriter::Unknown) && self.goes_on(run)
+    }
+
     /// Whether the frame in front of a run was written before the one behind it, or nothing is there.
     fn goes_on(&self, at: usize) -> bool {
         let [last, next] = [self.last_frame[at], self.next_frame[at]];
-        let time = |index: usize| self.frames[index].time;
-        last.map(time) < next.map(time) || last.is_none()
+        let (Some(last), Some(next)) = (last, next) else { return true };
+        let (last, next) = (&self.frames[last], &self.frames[next]);
+        // Without counters, the pointer may have gone back to 0 between them.
+        let is_told = self.image.writer.is_some() || last.start < next.start || next.start == 0;
+        last.time < next.time && is_told
     }
 
     /// A cut need not be at the edge of a chunk.
@@ -319,8 +336,20 @@ impl Border<'_> {
         }
     }
 
+    /// Whether this frame is older, or no frame but a trailer in the other's own place.
+    fn cannot_be(&self, by: usize, found: &Found) -> bool {
+        let by = &self.runs.frames[by];
+        let is_older = found.time.is_some() && by.time.is_some() && by.time < found.time;
+        let ring_bytes = self.runs.image.ring_bytes();
+        let is_its_place = last_chunk(by) % ring_bytes == last_chunk(found) % ring_bytes;
+        is_older || !by.is_left_whole() && is_its_place && found.header.is_some()
+    }
+
     fn written_by(&self, run: usize, found: &Found) -> Overwriter {
         match self.stretches[run].content {
+            Content::Frame(by) | Content::Gap(by) if self.cannot_be(by, found) => {
+                Overwriter::Unknown
+            }
             Content::Frame(by) | Content::Gap(by) => {
                 let start = self.runs.frames[by].start;
                 // The handler comes to every frame but the newest, and leaves no older header.

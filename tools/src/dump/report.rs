@@ -336,6 +336,7 @@ fn reason(verdict: Verdict) -> Option<String> {
         Tear::Signature { offset } => format!("ff ff in the payload at byte {offset:#x}"),
         Tear::Padding { offset } => format!("not zero behind the payload at byte {offset:#x}"),
         Tear::Counters => "the writer had come by".into(),
+        Tear::Misplaced => "its trailer leads to no frame".into(),
         Tear::Cut => "a part of it is missing".into(),
     })
 }

@@ -8,6 +8,7 @@ mod bad_sources;
 mod config;
 mod export;
 mod faults;
+mod forensics;
 mod killed;
 mod losses;
 mod run;
