@@ -1,5 +1,10 @@
 //! The law of validity: which bytes of a ring are a frame.
 //!
+//! The FPGA never waits. While a frame is copied out of the ring the writer may come round and
+//! overwrite it, so that what counts is looked at *after* the copy.
+//!
+//! # The law
+//!
 //! A frame is handed on only if all of this holds, in this order:
 //!
 //! 1. *Start and end.* Its start S is known (the end of the frame before), and the trailer stands
@@ -12,18 +17,50 @@
 //! 4. *Then*: the device is in the same epoch, and `reserved <= S - 32 + ring`: the writer had not
 //!    come back to the slot when the copy was done. This makes a [`crate::frame::Frame`].
 //!
-//! Why after the copy: the FPGA writes upwards, so it destroys the slot in front of a frame before
-//! the payload behind it. A slot that is whole *after* the copy proves that the payload was whole
-//! during it; a slot that was whole before proves nothing about what was copied later.
+//! # Why a frame that passes is whole
 //!
-//! Why point 4: a slot that is skipped rather than zeroed keeps its old signature while the payload
-//! behind it is overwritten, and a new frame that starts at exactly the same S makes a new one.
-//! The counter closes both.
+//! With counters, by point 4 alone: the writer announces in `reserved` what it is about to touch,
+//! and fences, before it touches it. If a byte of the copy had been of the next lap, the `reserved` that
+//! is loaded behind the copy would be beyond the slot. That it was all there before the copy began
+//! says `complete`, which is published behind the frame and its header. Points 1 to 3 are left with
+//! what no counter tells: bytes that never were a frame.
 //!
-//! Assumed of every writer: bytes in address order, the gap zeroed (if it is) before the payload
-//! behind it, payload visible before the trailer, the signature stamped last, no slot larger than
-//! the device's `max_slot`. Where there is no register page, point 4 cannot be checked and is not
-//! promised.
+//! Without counters, by point 3: the FPGA writes upwards, so it destroys the slot in front of a frame
+//! before the payload behind it. A slot that is whole *after* the copy proves that the payload was
+//! whole during it; a slot that was whole before proves nothing about what was copied later. A
+//! new frame that starts at exactly the same S makes a new slot, which the comparison with the header
+//! that was copied tells by its meta index. A slot that is skipped rather than zeroed keeps its old
+//! signature while the payload behind it is overwritten: that is seen by counters only.
+//!
+//! # What is assumed of the hardware, and what happens otherwise
+//!
+//! | assumed | with counters, else | without counters, else |
+//! |---|---|---|
+//! | `reserved` stored and fenced before the bytes | torn frames are delivered | - |
+//! | `complete` behind the bytes and the header | old bytes are delivered | - |
+//! | bytes in address order, the gap zeroed (if it is) before the payload behind it | nothing: `reserved` covers the burst | torn frames |
+//! | payload visible before the trailer | nothing: `complete` covers it | nothing if stamped; else torn frames |
+//! | signature stamped last | nothing | frames with another's parameters |
+//! | the handler is done with a slot before the writer comes round | torn frames | torn frames |
+//! | no slot larger than the device's `max_slot` | refusals | refusals; torn frames if `reserved` is made of a pointer and `max_slot` |
+//! | no reset without a new epoch | torn frames | - |
+//!
+//! Not promised: where there is no register page, point 4, and that the parameters in a header are the
+//! frame's (the FPGA zeroes them before the signature: see the last table); on a bare ring without
+//! register page, anything once the writer has come round; and nowhere that payload is refused which
+//! imitates a trailer in all of its bytes and leads back to S behind a frame that was broken off.
+//!
+//! # How it is known
+//!
+//! A model in `tests/tests/model` explores every order in which FPGA, interrupt handler and reader can
+//! take their steps on a tiny ring for three laps, with store buffers, and with weakly ordered memory
+//! where there are counters. It finds no way to deliver a damaged frame by the law; each of the
+//! four points switched off lets one through; and these are the shortest ways past what is less
+//! than the law. In the ring, frame 0 is its header `h0 FF`, payload `a0 b0` and trailer `T0`; `..` is
+//! zero. The first two words are the slot in front of the first frame, which lies at the end of the ring;
+//! cursors count from behind it.
+//!
+#![doc = include_str!("validate/counterexamples.md")]
 
 use std::sync::atomic::{Ordering, fence};
 

@@ -1,0 +1,58 @@
+//! By what a reader decides whether to deliver what it has copied.
+
+/// Less than the law, or the law.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// FF FF and length in front of the frame, before the copy.
+    SignatureBefore,
+    /// The same after the copy.
+    SignatureAfter,
+    Law(Law),
+}
+
+/// The law of validity, of which parts can be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Law {
+    /// Point 1: a trailer is believed only where it leads back to a known start, and if it is newer.
+    pub start_and_end: bool,
+    /// Point 2: no FF FF in the payload.
+    pub content: bool,
+    /// Point 3: trailer and header read the same afterwards.
+    pub kept: bool,
+    /// Point 4: the writer had not come back.
+    pub reach: bool,
+    /// Point 4: and the FPGA was not reset.
+    pub epoch: bool,
+    /// Where there is a pointer: `reserved` is the largest slot ahead of it.
+    pub margin: bool,
+    /// Where there is a pointer: for how long it is believed.
+    pub clock: Clock,
+    /// Beyond the law: the trailer of the frame before, which stands in front of the header slot and
+    /// is overwritten before it, reads the same afterwards as well.
+    pub guard: bool,
+}
+
+/// A pointer that wraps, read again, proves something only if it cannot have gone round meanwhile. A
+/// clock tells how many words the bus can have moved since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// Not looked at.
+    Off,
+    /// Up to the ring but for one largest slot.
+    UpTo,
+    /// Less than that.
+    Below,
+}
+
+impl Law {
+    pub const WHOLE: Law = Law {
+        start_and_end: true,
+        content: true,
+        kept: true,
+        reach: true,
+        epoch: true,
+        margin: true,
+        clock: Clock::Below,
+        guard: false,
+    };
+}

@@ -1,0 +1,181 @@
+//! Against the law there is nothing, where it promises something.
+
+use super::check::{Check, Clock, Law};
+use super::explore::Found;
+use super::rings::{
+    COUNTED, COUNTED_BARE, EQUAL, GAPS, LAW, NEVER_ALIGNED, POINTED, STAMPED, UNEQUAL, damaged,
+    is_fooled, not_whole,
+};
+use super::world::{Burst, Camera, Fault, Gap, Interrupts, Layout, Memory, Tells};
+
+/// The law with the guard, which is not in the driver.
+const GUARDED: Check = Check::Law(Law { guard: true, ..Law::WHOLE });
+
+/// Explores all these cameras, and demands that each delivers, but only what is whole.
+#[track_caller]
+fn all_whole(cameras: impl IntoIterator<Item = Camera>, check: Check) -> Found {
+    let mut sum = Found::default();
+    for camera in cameras {
+        // Where a gap is skipped, a lost interrupt leaves the header of the lap before: see below.
+        let may_be_old = camera.gap == Gap::Skip && camera.interrupts == Interrupts::Late;
+        let explore = if may_be_old { damaged } else { not_whole };
+        let found = explore(camera, check);
+        assert_eq!(found.way, None, "{camera:?}");
+        assert!(found.whole > 0 && found.refused > 0, "{found:?} of {camera:?}");
+        sum += found;
+    }
+    sum
+}
+
+/// The same camera with each of the three gaps.
+fn with_gaps(camera: Camera) -> impl Iterator<Item = Camera> {
+    GAPS.into_iter().map(move |gap| Camera { gap, ..camera })
+}
+
+#[test]
+fn with_counters_on_a_bare_ring() {
+    let mut cameras = vec![];
+    for layout in [EQUAL, UNEQUAL, NEVER_ALIGNED] {
+        for memory in [Memory::Fifo, Memory::Weak] {
+            for burst in [Burst::Chunk, Burst::Frame] {
+                cameras.extend(with_gaps(Camera { layout, memory, burst, ..COUNTED_BARE }));
+            }
+        }
+    }
+    let found = all_whole(cameras, LAW);
+    assert!(found.states > 200_000 && found.whole > 5_000, "{found:?}");
+}
+
+#[test]
+fn with_counters_and_a_prompt_interrupt_handler() {
+    let mut cameras = vec![];
+    for layout in [EQUAL, UNEQUAL, NEVER_ALIGNED] {
+        for burst in [Burst::Chunk, Burst::Frame] {
+            cameras.extend(with_gaps(Camera { layout, burst, ..COUNTED }));
+        }
+    }
+    let weak = |layout| Camera { layout, memory: Memory::Weak, ..COUNTED };
+    cameras.extend([EQUAL, UNEQUAL].into_iter().flat_map(|layout| with_gaps(weak(layout))));
+    let found = all_whole(cameras, LAW);
+    assert!(found.states > 500_000 && found.whole > 5_000, "{found:?}");
+}
+
+/// An interrupt may come while the FPGA is one frame ahead, or be lost to the next one's.
+#[test]
+fn with_counters_and_a_late_interrupt_handler() {
+    let late = Camera { interrupts: Interrupts::Late, ..COUNTED };
+    let cameras = [EQUAL, UNEQUAL].map(|layout| Camera { layout, ..late });
+    let found = all_whole(cameras.into_iter().flat_map(with_gaps), LAW);
+    assert!(found.states > 1_000_000 && found.whole > 15_000, "{found:?}");
+}
+
+#[test]
+fn with_counters_a_late_interrupt_handler_and_weak_memory() {
+    let memory = Memory::Weak;
+    let layout = Layout { laps: 2, ..EQUAL };
+    let late = Camera { interrupts: Interrupts::Late, burst: Burst::Frame, ..COUNTED };
+    let found = all_whole(with_gaps(Camera { layout, memory, ..late }), LAW);
+    assert!(found.states > 500_000 && found.whole > 3_000, "{found:?}");
+}
+
+/// A frame that is broken off, one that holds FF FF, and a reset in mid-frame.
+#[test]
+fn with_counters_when_the_camera_fails() {
+    let mut cameras = vec![];
+    for layout in [EQUAL, UNEQUAL] {
+        for fault in [Fault::Unescaped(4), Fault::Reset(4)] {
+            cameras.extend(with_gaps(Camera { layout, fault, ..COUNTED }));
+            cameras.extend(with_gaps(Camera { layout, fault, ..COUNTED_BARE }));
+        }
+        // Payload that leads back as a trailer would, and an aborted frame behind it: see below.
+        let (layout, fault) = (Layout { lookalikes: false, ..layout }, Fault::Aborted(4));
+        cameras.extend(with_gaps(Camera { layout, fault, ..COUNTED_BARE }));
+    }
+    let found = all_whole(cameras, LAW);
+    assert!(found.states > 1_000_000 && found.whole > 10_000, "{found:?}");
+}
+
+/// `reserved` is the pointer and the largest slot, and the pointer is believed only while it cannot
+/// have gone round: less than a ring but for a slot may have been moved since it was read.
+#[test]
+fn with_a_pointer_that_wraps() {
+    let mut cameras = vec![];
+    for layout in [EQUAL, UNEQUAL] {
+        cameras.extend(with_gaps(Camera { layout, ..POINTED }));
+    }
+    // A skipped gap shows the old header when the pointer has moved and the stamp has not come.
+    let stamped = with_gaps(Camera { interrupts: Interrupts::Prompt, ..POINTED });
+    cameras.extend(stamped.filter(|camera| camera.gap != Gap::Skip));
+    let found = all_whole(cameras, LAW);
+    assert!(found.states > 200_000 && found.whole > 100, "{found:?}");
+}
+
+/// One word more, and the pointer can be back where it was: the words of the frame that is being
+/// written have been moved already.
+#[test]
+fn a_pointer_is_not_to_be_believed_for_a_ring_but_for_a_slot() {
+    let up_to = Check::Law(Law { clock: Clock::UpTo, ..Law::WHOLE });
+    assert!(GAPS.into_iter().all(|gap| is_fooled(Camera { gap, ..POINTED }, up_to)));
+}
+
+/// Without counters the payload is whole as long as the gap is zeroed, headers are numbered, and
+/// stores arrive in address order.
+#[test]
+fn stamped_without_counters_where_the_gap_is_zeroed() {
+    let mut sum = Found::default();
+    for layout in [EQUAL, UNEQUAL] {
+        for memory in [Memory::Fifo, Memory::WeakLoads] {
+            for interrupts in [Interrupts::Prompt, Interrupts::Late] {
+                for gap in [Gap::Zero, Gap::Late] {
+                    let camera = Camera { layout, memory, interrupts, gap, ..STAMPED };
+                    let found = damaged(camera, LAW);
+                    assert!(found.way.is_none() && found.whole > 0, "{found:?} {camera:?}");
+                    sum += found;
+                }
+            }
+        }
+    }
+    assert!(sum.states > 1_000_000 && sum.whole > 2_000, "{sum:?}");
+}
+
+/// What is not promised there: the FPGA zeroes a slot upwards, the signature last.
+#[test]
+fn stamped_without_counters_a_header_may_be_half_zeroed() {
+    for gap in [Gap::Zero, Gap::Late] {
+        let camera = Camera { gap, ..STAMPED };
+        assert!(not_whole(camera, LAW).way.is_some(), "{gap:?}");
+        // What stands in front of the slot is overwritten before it, and tells.
+        let guarded = not_whole(camera, GUARDED);
+        assert!(guarded.way.is_none() && guarded.whole > 50, "{guarded:?}");
+    }
+}
+
+/// The same guard would make up for a gap that is skipped, for headers without a number, and, where
+/// payload does not imitate a trailer, for headers that are not there.
+#[test]
+fn a_guard_in_front_of_the_slot_would_do_without_counters() {
+    let unnumbered = Layout { numbered: false, ..EQUAL };
+    let skipping = Camera { gap: Gap::Skip, ..STAMPED };
+    let plain = Layout { lookalikes: false, ..EQUAL };
+    let bytes = Camera { tells: Tells::Nothing, layout: plain, ..COUNTED_BARE };
+    for camera in [skipping, Camera { layout: unnumbered, ..STAMPED }, bytes] {
+        assert!(is_fooled(camera, LAW), "{camera:?}");
+        assert!(!is_fooled(camera, GUARDED), "{camera:?}");
+    }
+}
+
+/// What is not promised: a header that was never stamped, where the gap is not zeroed.
+#[test]
+fn a_skipped_gap_and_a_lost_interrupt_leave_an_old_header() {
+    let camera = Camera { gap: Gap::Skip, interrupts: Interrupts::Late, ..COUNTED };
+    let found = damaged(camera, LAW);
+    assert!(found.way.is_none() && found.other_header > 0, "{found:?}");
+}
+
+/// What is not promised: a chain of trailers that an aborted frame's stale one leads astray, to
+/// payload that is a trailer in every byte and leads back to the start.
+#[test]
+fn an_aborted_frame_behind_payload_that_imitates_a_trailer() {
+    let layout = Layout { lookalikes: true, ..EQUAL };
+    assert!(is_fooled(Camera { layout, fault: Fault::Aborted(4), ..COUNTED_BARE }, LAW));
+}

@@ -1,0 +1,385 @@
+//! The reader: finds a frame, copies it word by word, checks, and delivers or refuses it.
+//!
+//! It does one load at a time and may sleep between any two. Loads between two fences form a group;
+//! where the memory is weak, those of a group happen in any order.
+
+use super::check::{Check, Clock};
+use super::machine::{Machine, State};
+use super::world::{GAP, LENGTH_MAX, Memory, Tells, Word, slot};
+
+/// What a reader does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Learns where the next frame starts.
+    Attach,
+    /// Looks whether a frame is complete.
+    Poll,
+    /// Looks for a signature at the start.
+    Mark,
+    /// Looks for the trailer to which the length in the header leads.
+    Trailer,
+    /// Follows trailers down from what is complete.
+    Chain,
+    /// Looks for any trailer that leads back to the start.
+    Search,
+    /// The check before the copy.
+    Before,
+    Copy,
+    /// The check after the copy.
+    After,
+    /// The first half of point 4.
+    Reach,
+    /// The second half.
+    Epoch,
+    Done(Verdict),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Refused,
+    Delivered(Copied),
+}
+
+/// What a copy is, as only the model can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Copied {
+    /// The frame whose trailer and number it has.
+    Whole,
+    /// That frame with the header of another one.
+    OtherHeader,
+    /// No frame that was ever emitted, or not the one that it is said to be.
+    Damaged,
+}
+
+/// What the reader remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reader {
+    pub step: Step,
+    /// Which loads of the group have been done.
+    loaded: u8,
+    pub start: u8,
+    pub number: u8,
+    epoch: u8,
+    /// The boundary behind a whole frame at which the search for the candidate is.
+    boundary: u8,
+    /// `complete` or the extended pointer, as last seen.
+    complete: u8,
+    /// By the clock: what the bus can have moved until the pointer was looked at.
+    polled_at: u8,
+    pub length: u8,
+    trailer: Word,
+    header: [Word; 2],
+    /// Payload and trailer.
+    copy: [Word; LENGTH_MAX + 2],
+    copied: Copied,
+}
+
+/// Words of a header in the groups of loads that begin with it.
+const HEADER: u8 = GAP;
+
+/// The loads of the check after the copy, in the order of the program: trailer, header, guard.
+const AGAIN_TRAILER: u8 = 0;
+const AGAIN_MARK: u8 = 2;
+const AGAIN_GUARD: u8 = 3;
+
+impl Reader {
+    pub const NEW: Reader = Reader {
+        step: Step::Attach,
+        loaded: 0,
+        start: 0,
+        number: 0,
+        epoch: 0,
+        boundary: 0,
+        complete: 0,
+        polled_at: 0,
+        length: 0,
+        trailer: Word::Zero,
+        header: [Word::Zero; 2],
+        copy: [Word::Zero; LENGTH_MAX + 2],
+        copied: Copied::Damaged,
+    };
+
+    /// How many loads the present group has, and from which on.
+    fn group(&self, machine: &Machine) -> std::ops::Range<u8> {
+        let from = if machine.camera.stamped() { 0 } else { HEADER };
+        match (self.step, machine.check) {
+            (Step::Search, _) => 1..machine.camera.layout.length_max() + 1,
+            (Step::Copy, _) => from..HEADER + self.length + 1,
+            (Step::After, Check::Law(law)) if law.guard => 0..AGAIN_GUARD + 1,
+            (Step::After, Check::Law(_)) => 0..AGAIN_MARK + 1,
+            (Step::Done(_), _) => 0..0,
+            _ => 0..1,
+        }
+    }
+
+    /// Which loads may be next. Those of a search are alternatives.
+    pub fn loads(&self, machine: &Machine) -> impl Iterator<Item = u8> {
+        let any_order = machine.camera.memory != Memory::Fifo || self.step == Step::Search;
+        let loaded = self.loaded;
+        let bare_check = self.step == Step::After && !machine.camera.stamped();
+        let waiting = self.group(machine).filter(move |&load| {
+            let is_header = bare_check && (AGAIN_TRAILER + 1..=AGAIN_MARK).contains(&load);
+            loaded & 1 << load == 0 && !is_header
+        });
+        waiting.take(if any_order { usize::MAX } else { 1 })
+    }
+
+    /// The word of the ring that a load reads, if it reads one.
+    pub fn place(&self, machine: &Machine, load: u8) -> Option<usize> {
+        let layout = &machine.camera.layout;
+        let header = layout.header(self.start);
+        let in_frame = |index: u8| layout.at(self.start + index);
+        match self.step {
+            Step::Mark | Step::Before => Some(header[1]),
+            Step::After if matches!(machine.check, Check::SignatureAfter) => Some(header[1]),
+            Step::Trailer => Some(in_frame(self.length)),
+            Step::Chain => Some(layout.at(self.boundary + layout.ring - GAP - 1)),
+            Step::Search => Some(in_frame(load)),
+            Step::Copy if load < HEADER => Some(header[usize::from(load)]),
+            Step::Copy => Some(in_frame(load - HEADER)),
+            Step::After if load == AGAIN_TRAILER => Some(in_frame(self.length)),
+            Step::After if load == AGAIN_GUARD => {
+                Some(layout.at(self.start + layout.ring - GAP - 1))
+            }
+            Step::After => Some(header[usize::from(load - 1)]),
+            _ => None,
+        }
+    }
+
+    /// Does one load. Where it only looks again, nothing changes.
+    pub fn load(&mut self, machine: &Machine, state: &State, load: u8) {
+        let word = self.place(machine, load).map_or(Word::Zero, |place| state.ring[place]);
+        match self.step {
+            Step::Attach => self.attach(machine, state),
+            Step::Poll => self.poll(machine, state),
+            Step::Mark => self.find_mark(machine, word),
+            Step::Trailer => self.find_trailer(machine, word),
+            Step::Chain => self.follow(machine, word),
+            Step::Search => self.search(machine, word, load),
+            Step::Before => self.check_signature(word, Step::Copy),
+            Step::Copy => self.copy(machine, word, load),
+            Step::After => self.look_again(machine, word, load),
+            Step::Reach => self.check_reach(machine, state),
+            Step::Epoch if state.epoch == self.epoch => self.deliver(),
+            Step::Epoch => self.refuse(),
+            Step::Done(_) => {}
+        }
+    }
+
+    fn refuse(&mut self) {
+        *self = Reader { step: Step::Done(Verdict::Refused), ..Reader::NEW };
+    }
+
+    fn deliver(&mut self) {
+        self.step = Step::Done(Verdict::Delivered(self.copied));
+    }
+
+    /// Begins behind the newest whole frame; one without counters has just read that one.
+    fn attach(&mut self, machine: &Machine, state: &State) {
+        let progress = state.progress;
+        (self.start, self.number, self.epoch) =
+            (progress.complete, progress.frames, progress.epoch);
+        if machine.camera.tells == Tells::Pointer {
+            self.polled_at = machine.bus_moved(state);
+            self.complete = progress.complete;
+        }
+        self.step = match (machine.camera.tells, machine.camera.stamped()) {
+            (Tells::Nothing, true) => Step::Mark,
+            (Tells::Nothing, false) => Step::Search,
+            _ => Step::Poll,
+        };
+    }
+
+    fn poll(&mut self, machine: &Machine, state: &State) {
+        match machine.camera.tells {
+            Tells::Pointer => {
+                if !self.extend_pointer(machine, state) {
+                    return self.refuse();
+                }
+            }
+            _ if state.progress.epoch != self.epoch => return self.refuse(),
+            _ => self.complete = state.progress.complete,
+        }
+        self.boundary = self.complete;
+        if self.complete != self.start {
+            self.step = if machine.camera.stamped() { Step::Mark } else { Step::Chain };
+        }
+        if machine.camera.stamped() || machine.law().is_none_or(|law| law.start_and_end) {
+            return;
+        }
+        // The trailer in front of what is complete is that of the newest frame.
+        self.number = state.progress.frames.saturating_sub(1);
+    }
+
+    /// Makes a cursor of a pointer that wraps; whether it can be believed.
+    fn extend_pointer(&mut self, machine: &Machine, state: &State) -> bool {
+        let layout = &machine.camera.layout;
+        let (pointer, before) = (layout.at(state.progress.complete), layout.at(self.complete));
+        let ring = usize::from(layout.ring);
+        let now = machine.bus_moved(state);
+        let (moved, enough) = (now - self.polled_at, layout.ring - layout.slot_max());
+        self.complete += ((pointer + ring - before) % ring) as u8;
+        self.polled_at = now;
+        match machine.law().map_or(Clock::Off, |law| law.clock) {
+            Clock::Off => true,
+            Clock::UpTo => moved <= enough,
+            Clock::Below => moved < enough,
+        }
+    }
+
+    fn find_mark(&mut self, machine: &Machine, word: Word) {
+        let counted = machine.camera.tells != Tells::Nothing;
+        self.step = match word {
+            Word::Mark { signed: true, length, .. }
+                if !counted || self.start + slot(length) <= self.complete =>
+            {
+                self.length = length;
+                Step::Trailer
+            }
+            _ if counted => Step::Chain,
+            _ => Step::Mark,
+        };
+    }
+
+    fn find_trailer(&mut self, machine: &Machine, word: Word) {
+        let counted = machine.camera.tells != Tells::Nothing;
+        let trusts = machine.law().is_some_and(|law| !law.start_and_end);
+        let read = machine.camera.layout.as_trailer(word);
+        let fits = read.is_some_and(|read| {
+            read.length == self.length && (counted || read.frame >= self.number)
+        });
+        if fits || trusts {
+            return self.found(machine, word, self.length);
+        }
+        self.length = 0;
+        self.step = if counted { Step::Chain } else { Step::Mark };
+    }
+
+    fn follow(&mut self, machine: &Machine, word: Word) {
+        let layout = &machine.camera.layout;
+        let read = layout.as_trailer(word).filter(|read| read.length <= layout.length_max());
+        let Some(length) = read.map(|read| read.length) else { return self.refuse() };
+        let Some(start) = self.boundary.checked_sub(slot(length)) else { return self.refuse() };
+        if machine.law().is_some_and(|law| !law.start_and_end) {
+            self.start = start;
+        }
+        match start.cmp(&self.start) {
+            std::cmp::Ordering::Less => self.refuse(),
+            std::cmp::Ordering::Equal => self.found(machine, word, length),
+            std::cmp::Ordering::Greater => self.boundary = start,
+        }
+    }
+
+    fn search(&mut self, machine: &Machine, word: Word, length: u8) {
+        let read = machine.camera.layout.as_trailer(word);
+        if read.is_some_and(|read| read.length == length && read.frame >= self.number) {
+            self.found(machine, word, length);
+        }
+    }
+
+    fn found(&mut self, machine: &Machine, trailer: Word, length: u8) {
+        (self.trailer, self.length, self.boundary) = (trailer, length, 0);
+        if machine.camera.tells == Tells::Counters {
+            self.complete = 0;
+        }
+        self.step = match machine.check {
+            Check::SignatureBefore => Step::Before,
+            _ => Step::Copy,
+        };
+    }
+
+    fn check_signature(&mut self, word: Word, next: Step) {
+        match self.is_lawful(word) {
+            true => self.step = next,
+            false => self.refuse(),
+        }
+    }
+
+    /// Whether a header's last word says FF FF and the length of the candidate.
+    fn is_lawful(&self, word: Word) -> bool {
+        matches!(word, Word::Mark { signed: true, length, .. } if length == self.length)
+    }
+
+    fn copy(&mut self, machine: &Machine, word: Word, load: u8) {
+        let law = machine.law();
+        let is_trailer = load == HEADER + self.length;
+        let bad_content = (HEADER..HEADER + self.length).contains(&load) && word.has_pair();
+        let bad_trailer = is_trailer && word != self.trailer;
+        if law.is_some_and(|law| law.content && bad_content || law.kept && bad_trailer) {
+            return self.refuse();
+        }
+        match load.checked_sub(HEADER) {
+            Some(index) => self.copy[usize::from(index)] = word,
+            None => self.header[usize::from(load)] = word,
+        }
+        self.loaded |= 1 << load;
+        if self.loads(machine).next().is_some() {
+            return;
+        }
+        self.copied = machine.judge(self);
+        (self.copy, self.loaded) = (Reader::NEW.copy, 0);
+        match machine.check {
+            Check::SignatureBefore => self.deliver(),
+            Check::SignatureAfter => self.step = Step::After,
+            Check::Law(law) if law.kept => self.step = Step::After,
+            Check::Law(_) => self.ask_reach(machine),
+        }
+    }
+
+    fn look_again(&mut self, machine: &Machine, word: Word, load: u8) {
+        if matches!(machine.check, Check::SignatureAfter) {
+            self.check_signature(word, Step::After);
+            if self.step == Step::After {
+                self.deliver();
+            }
+            return;
+        }
+        let holds = match load {
+            AGAIN_TRAILER => word == self.trailer,
+            AGAIN_GUARD => Some(word) == machine.trailer_before(self.number),
+            AGAIN_MARK => word == self.header[1] && self.is_lawful(word),
+            _ => word == self.header[0],
+        };
+        if !holds {
+            return self.refuse();
+        }
+        self.loaded |= 1 << load;
+        if self.loads(machine).next().is_none() {
+            self.ask_reach(machine);
+        }
+    }
+
+    fn ask_reach(&mut self, machine: &Machine) {
+        self.loaded = 0;
+        (self.header, self.trailer) = (Reader::NEW.header, Word::Zero);
+        let reach = machine.law().is_some_and(|law| law.reach);
+        match machine.camera.tells != Tells::Nothing && reach {
+            true => self.step = Step::Reach,
+            false => self.deliver(),
+        }
+    }
+
+    fn check_reach(&mut self, machine: &Machine, state: &State) {
+        let limit = self.start + machine.camera.layout.ring - GAP;
+        let law = machine.law().expect("only the law comes here");
+        let (reserved, next) = match machine.camera.tells {
+            Tells::Counters => (state.reserved, law.epoch.then_some(Step::Epoch)),
+            _ if !self.extend_pointer(machine, state) => return self.refuse(),
+            _ if law.margin => (self.complete + machine.camera.layout.slot_max(), None),
+            _ => (self.complete, None),
+        };
+        if reserved > limit {
+            return self.refuse();
+        }
+        match next {
+            Some(next) => self.step = next,
+            None => self.deliver(),
+        }
+    }
+
+    /// Header, payload and trailer as they were copied.
+    pub fn copied_words(&self) -> ([Word; 2], &[Word], Word) {
+        let length = usize::from(self.length);
+        (self.header, &self.copy[..length], self.copy[length])
+    }
+}
