@@ -42,6 +42,7 @@
 //! | payload visible before the trailer | nothing: `complete` covers it | nothing if stamped; else torn frames |
 //! | signature stamped last | nothing | frames with another's parameters |
 //! | the handler is done with a slot before the writer comes round | torn frames | torn frames |
+//! | headers have a meta index (353 with firmware 7.1: none) | nothing | torn frames, if a header was copied half zeroed |
 //! | no slot larger than the device's `max_slot` | refusals | refusals; torn frames if `reserved` is made of a pointer and `max_slot` |
 //! | no reset without a new epoch | torn frames | - |
 //!
@@ -56,9 +57,11 @@
 //! take their steps on a tiny ring for three laps, with store buffers, and with weakly ordered memory
 //! where there are counters. It finds no way to deliver a damaged frame by the law; each of the
 //! four points switched off lets one through; and these are the shortest ways past what is less
-//! than the law. In the ring, frame 0 is its header `h0 FF`, payload `a0 b0` and trailer `T0`; `..` is
-//! zero. The first two words are the slot in front of the first frame, which lies at the end of the ring;
-//! cursors count from behind it.
+//! than the law, or past the law where something that it assumes does not hold.
+//!
+//! In the ring, frame 0 is its header `h0 FF`, payload `a0 b0` and trailer `T0`; `..` is zero. The first
+//! two words are the slot in front of the first frame, which lies at the end of the ring; cursors
+//! count from behind it, in words. A row is what one party does before it is another's turn.
 //!
 #![doc = include_str!("validate/counterexamples.md")]
 

@@ -79,7 +79,7 @@ fn document() -> String {
         let machine = Machine::new(camera, check);
         let found = explore(&machine, |delivered| delivered == copied);
         let way = found.way.expect("there is a counterexample");
-        write!(text, "#### {title}\n\n{}\n", table(&machine, way)).expect("a string takes it");
+        write!(text, "## {title}\n\n{}\n", table(&machine, way)).expect("a string takes it");
     }
     text
 }

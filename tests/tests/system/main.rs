@@ -6,6 +6,7 @@ mod forensics;
 mod golden;
 mod lies;
 mod overrun;
+mod plain_check;
 mod simulation;
 mod starvation;
 mod threads;
