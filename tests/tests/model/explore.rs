@@ -105,6 +105,10 @@ impl Hasher for Mixer {
         self.write_u64(value.into());
     }
 
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
     fn write_u64(&mut self, value: u64) {
         self.0 = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
     }

@@ -154,16 +154,25 @@ fn stamped_without_counters_a_header_may_be_half_zeroed() {
 }
 
 /// The same guard would make up for a gap that is skipped, for headers without a number, and, where
-/// payload does not imitate a trailer, for headers that are not there.
+/// the gap is zeroed and payload does not imitate a trailer, for headers that are not there.
 #[test]
 fn a_guard_in_front_of_the_slot_would_do_without_counters() {
     let unnumbered = Layout { numbered: false, ..EQUAL };
     let skipping = Camera { gap: Gap::Skip, ..STAMPED };
-    let plain = Layout { lookalikes: false, ..EQUAL };
-    let bytes = Camera { tells: Tells::Nothing, layout: plain, ..COUNTED_BARE };
-    for camera in [skipping, Camera { layout: unnumbered, ..STAMPED }, bytes] {
+    let bytes = Camera { tells: Tells::Nothing, ..COUNTED_BARE };
+    let plain = |layout| Layout { lookalikes: false, ..layout };
+    for camera in [skipping, Camera { layout: unnumbered, ..STAMPED }] {
         assert!(is_fooled(camera, LAW), "{camera:?}");
         assert!(!is_fooled(camera, GUARDED), "{camera:?}");
+    }
+    for layout in [EQUAL, UNEQUAL, NEVER_ALIGNED].map(plain) {
+        for memory in [Memory::Fifo, Memory::WeakLoads] {
+            for gap in [Gap::Zero, Gap::Late] {
+                let camera = Camera { layout, memory, gap, ..bytes };
+                assert!(is_fooled(camera, LAW), "{camera:?}");
+                assert!(!is_fooled(camera, GUARDED), "{camera:?}");
+            }
+        }
     }
 }
 

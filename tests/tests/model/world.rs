@@ -1,5 +1,7 @@
 //! What stands in the model's memory, and what a camera is.
 
+use std::hash::{Hash, Hasher};
+
 /// Words of a header slot, which is the gap of the frame before: parameters, and signature with
 /// length.
 pub const GAP: u8 = 2;
@@ -14,7 +16,7 @@ pub const LENGTH_MAX: usize = 5;
 pub const RING_MAX: usize = 16;
 
 /// What is loaded and stored at once. A payload word says whose it is, so that a torn copy shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     /// Nothing yet, or a gap that was zeroed.
     Zero,
@@ -28,6 +30,21 @@ pub enum Word {
     Parameters { frame: u8 },
     /// The part of a header that has the meta index, the length and, if `signed`, FF FF.
     Mark { signed: bool, length: u8, meta: u8 },
+}
+
+/// A state is mostly words, and millions of states are hashed: each word at once.
+impl Hash for Word {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let bytes = match *self {
+            Word::Zero => [0, 0, 0, 0],
+            Word::Payload { frame, index } => [1, frame, index, 0],
+            Word::Pair { frame } => [2, frame, 0, 0],
+            Word::Trailer { frame, length } => [3, frame, length, 0],
+            Word::Parameters { frame } => [4, frame, 0, 0],
+            Word::Mark { signed, length, meta } => [5, signed.into(), length, meta],
+        };
+        state.write_u32(u32::from_le_bytes(bytes));
+    }
 }
 
 /// What a word says where a reader takes it for a trailer.
