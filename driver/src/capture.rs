@@ -121,6 +121,7 @@ impl Capture {
         later: impl FnOnce() -> Moment,
     ) -> Result<Captured, DeviceError> {
         if self.waits() && !self.has_room() {
+            self.tail.glance(&self.device);
             return Ok(Captured::Nothing);
         }
         self.headroom_bytes = self.tail.headroom_bytes(&self.device);

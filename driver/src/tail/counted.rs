@@ -120,6 +120,17 @@ impl Counted {
         Ok(())
     }
 
+    /// Takes note of how far the device is, to know more boundaries if something between them is damaged.
+    pub(super) fn glance(&mut self, registers: &Registers) {
+        let progress = registers.progress().filter(|progress| progress.epoch == self.epoch);
+        let Some(progress) = progress.filter(|&progress| follows(self.seen, progress)) else {
+            return;
+        };
+        if progress.frames > self.next.number {
+            self.note(boundary(progress));
+        }
+    }
+
     fn note(&mut self, told: Boundary) {
         if self.anchors.back().is_none_or(|last| last.number < told.number) {
             self.anchors.push_back(told);

@@ -75,6 +75,16 @@ impl Tail {
         }
     }
 
+    /// Takes note of how far the device is, without taking a frame. Whoever has to wait before the next
+    /// [`Tail::poll`] does this meanwhile: the more boundaries between frames are known, the fewer whole
+    /// ones are given up beside a damaged one.
+    pub fn glance(&mut self, device: &Device) {
+        if let (Follow::Counted(counted), Some(registers)) = (&mut self.follow, device.registers())
+        {
+            counted.glance(registers);
+        }
+    }
+
     /// Whether everything that the device has completed was found or given up. Without counters
     /// nobody knows: true.
     #[must_use]

@@ -2,9 +2,10 @@
 //!
 //! Trailers lead from the upper boundary down. If the chain arrives at the lower one, with as many
 //! frames as there have to be, all of them are found. If it does not, a frame in between is damaged,
-//! and what lies beyond it has to be found from below, by headers or, on a bare ring, by trailers
-//! that lead back. Whatever does not add up to the counted number of frames is given up rather than
-//! numbered by guess.
+//! and what lies beyond it has to be found from below, by headers. A bare ring has none: a payload
+//! may look like a trailer, so that nothing but a chain from a true boundary is believed there, and
+//! what lies beyond the damaged frame is given up. So is whatever does not add up to the counted
+//! number of frames, rather than to number it by guess.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -67,7 +68,7 @@ impl<'a> Survey<'a> {
         let mut boundary = to;
         let mut is_broken = false;
         while boundary.number > from.number && boundary.cursor > from.cursor && !is_broken {
-            match self.start_of(boundary) {
+            match self.start_of(boundary.cursor) {
                 Some(start) if start < from.cursor => break,
                 Some(start) => {
                     let end = boundary.cursor;
@@ -86,28 +87,20 @@ impl<'a> Survey<'a> {
     /// The last frame of a broken chain starts where its own trailer says and nothing else: a trailer
     /// with a wrong length leads anywhere. A header in front of it proves it.
     fn drop_unproven(&self, extents: &mut Vec<Extent>) {
-        while let Some(lowest) = extents.last() {
-            let is_proven =
-                self.stamped && self.frame_at(lowest.start.cursor, lowest.end) == Some(lowest.end);
-            if is_proven {
-                return;
-            }
-            extents.pop();
-            if !self.stamped {
-                return;
-            }
-        }
+        let is_proven =
+            |extent: &Extent| self.frame_at(extent.start.cursor, extent.end) == Some(extent.end);
+        while extents.pop_if(|lowest| !is_proven(lowest)).is_some() && self.stamped {}
     }
 
-    /// Where the frame starts that ends at this boundary.
-    fn start_of(&self, boundary: Boundary) -> Option<u64> {
-        if boundary.cursor < SLOT_BYTES_MIN {
+    /// Where the frame starts that ends at this boundary, by its trailer.
+    fn start_of(&self, end: u64) -> Option<u64> {
+        if end < SLOT_BYTES_MIN {
             return None;
         }
-        let trailer = self.device.ring().trailer(boundary.cursor - GAP_BYTES as u64);
+        let trailer = self.device.ring().trailer(end - GAP_BYTES as u64);
         let slot_bytes = slot(trailer.length);
         let lawful = trailer.is_plausible() && slot_bytes <= self.device.max_slot_bytes();
-        boundary.cursor.checked_sub(slot_bytes).filter(|_| lawful)
+        end.checked_sub(slot_bytes).filter(|_| lawful)
     }
 
     /// Frame after frame from `from` up.
@@ -127,8 +120,8 @@ impl<'a> Survey<'a> {
         extents
     }
 
-    /// Whole frames behind a damaged one that starts at `from`. Their numbers are known only if each
-    /// stretch between them hides one damaged frame and no more.
+    /// Whole frames behind a damaged one that starts at `from`. Their numbers are known only if the
+    /// damaged ones that can be told apart between them are all that are missing.
     fn search(&self, from: Boundary, to: Boundary) -> Vec<Extent> {
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = from;
@@ -138,28 +131,40 @@ impl<'a> Survey<'a> {
                 start += CHUNK_BYTES as u64;
                 continue;
             };
-            let number = at.number + u64::from(start > at.cursor);
+            let number = at.number + self.damaged(at.cursor, start);
             let extent = Extent { start: Boundary { cursor: start, number }, end };
             at = extent.next();
             start = end;
             extents.push(extent);
         }
-        if at.number + u64::from(at.cursor < to.cursor) != to.number {
+        if at.number + self.damaged(at.cursor, to.cursor) != to.number {
             extents.clear();
         }
         extents
     }
 
-    /// Where the frame that starts at `start` ends, if it is whole by its header, or on a bare ring by
-    /// the first trailer that leads back to it.
+    /// At least so many frames, none of them whole, lie between two boundaries: as many as a chain of
+    /// trailers has that leads all the way, or else as there are signatures.
+    fn damaged(&self, from: u64, to: u64) -> u64 {
+        let mut cursor = to;
+        let mut links = 0;
+        while let Some(start) = self.start_of(cursor).filter(|&start| start >= from) {
+            cursor = start;
+            links += 1;
+        }
+        if cursor == from {
+            return links;
+        }
+        let starts = (from / CHUNK_BYTES as u64 + 2..to / CHUNK_BYTES as u64)
+            .map(|chunk| chunk * CHUNK_BYTES as u64)
+            .filter(|&start| self.device.ring().header(start).is_stamped());
+        1 + starts.count() as u64
+    }
+
+    /// Where the frame that starts at `start` ends, if its header and its trailer say the same.
     fn frame_at(&self, start: u64, limit: u64) -> Option<u64> {
-        let length = if self.stamped {
-            by_header(self.device, start)?.length
-        } else {
-            let most = limit.saturating_sub(start).min(self.device.max_slot_bytes());
-            leading_back(self.device, start, most).next()?.length
-        };
-        Some(start + slot(length)).filter(|&end| end <= limit)
+        let trailer = by_header(self.device, start).filter(|_| self.stamped)?;
+        Some(start + slot(trailer.length)).filter(|&end| end <= limit)
     }
 }
 
