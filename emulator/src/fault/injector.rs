@@ -12,7 +12,7 @@ use super::other_picture::OtherPicture;
 use super::tally::Tally;
 use super::trigger::{Due, Trigger};
 use super::{FaultKind, Faults, FaultsError};
-use crate::fpga::{Fpga, FrameError, slot_bytes, trailer_of};
+use crate::fpga::{Fpga, FrameError, trailer_of};
 use crate::interrupt::header;
 use crate::model::{FrameTime, Gap, Picture};
 
@@ -215,20 +215,20 @@ impl Injector {
             _ => true,
         })?;
         self.tally.add_fault(kind);
-        self.begin(kind, fpga, slot_bytes(payload_bytes as u32));
+        self.begin(kind, fpga);
         Some(kind)
     }
 
     /// What changes for more than this frame.
-    fn begin(&mut self, kind: FaultKind, fpga: &Fpga, slot_bytes: u64) {
-        let ring_bytes = fpga.file().ring_bytes();
+    fn begin(&mut self, kind: FaultKind, fpga: &Fpga) {
+        let (ring_bytes, max_slot_bytes) = (fpga.file().ring_bytes(), fpga.max_slot_bytes());
         let last = |laps_bytes, slot_bytes| {
             Some(Lasting { kind, until: fpga.cursor() + laps_bytes, slot_bytes })
         };
         match kind {
-            FaultKind::Sprint => self.lasting = last(ring_bytes + fpga.max_slot_bytes(), 0),
+            FaultKind::Sprint => self.lasting = last(ring_bytes + max_slot_bytes, 0),
             FaultKind::AlignedLap => {
-                self.lasting = last(2 * ring_bytes, aligned_slot(ring_bytes, slot_bytes));
+                self.lasting = last(2 * ring_bytes, aligned_slot(ring_bytes, max_slot_bytes));
             }
             FaultKind::Geometry => self.delivers_other = !self.delivers_other,
             FaultKind::Restart => self.forget(fpga.epoch() + 1),

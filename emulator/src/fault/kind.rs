@@ -79,8 +79,8 @@ pub enum FaultKind {
     /// The 393's pointer is then 0, the 353's may be the ring's size, and a camera's own arithmetic
     /// differs in the two (`X393_BUFFADD`). The frame is good.
     ExactWrap,
-    /// For two laps, noise in equal slots that divide the ring: each frame of the second lap starts
-    /// where an old one did.
+    /// For two laps, noise in equal slots, the largest that divide the ring: each frame of the second
+    /// lap starts where an old one did.
     ///
     /// Raw frames have such sizes. A new header then stands where the old one stood, so that a
     /// signature that is whole after the copy proves nothing. The frames are good, and all marked.

@@ -41,16 +41,16 @@ pub(super) fn noise(random: &mut Xoshiro256PlusPlus, bytes: usize) -> Vec<u8> {
 /// Random bytes of a random length that take a slot of `slot_bytes`.
 pub(super) fn noise_of_slot(random: &mut Xoshiro256PlusPlus, slot_bytes: u64) -> Vec<u8> {
     let longest = payload_bytes_max(slot_bytes) as usize;
-    // In the smallest slot there is no room for less than nothing.
+    // The smallest slot has no room for less than nothing, the largest more than can be told.
     let shortest = (longest + 1).saturating_sub(CHUNK_BYTES).max(1);
-    let lengths = longest + 1 - shortest;
+    let lengths = longest.min(PAYLOAD_BYTES_MAX as usize) + 1 - shortest;
     let bytes = shortest + below(random, lengths as u64) as usize;
     noise(random, bytes)
 }
 
 /// The longest payload that takes a slot of `slot_bytes`.
-pub(super) fn payload_bytes_max(slot_bytes: u64) -> u32 {
-    (slot_bytes - (GAP_BYTES + TRAILER_BYTES + ZEROS_MIN) as u64) as u32
+pub(super) fn payload_bytes_max(slot_bytes: u64) -> u64 {
+    slot_bytes - (GAP_BYTES + TRAILER_BYTES + ZEROS_MIN) as u64
 }
 
 /// The slot that a frame has to take from where the FPGA is, so that the end of the ring lies behind
@@ -66,9 +66,9 @@ pub(super) fn wrapping_slot(kind: FaultKind, fpga: &Fpga) -> Option<u64> {
     (left >= SLOT_BYTES_MIN && slot_bytes <= fpga.max_slot_bytes()).then_some(slot_bytes)
 }
 
-/// The largest slot that divides the ring and is not above `slot_bytes`.
-pub(super) fn aligned_slot(ring_bytes: u64, slot_bytes: u64) -> u64 {
-    let slots = (SLOT_BYTES_MIN..=slot_bytes).step_by(CHUNK_BYTES);
+/// The largest slot that divides the ring and is not above `max_slot_bytes`.
+pub(super) fn aligned_slot(ring_bytes: u64, max_slot_bytes: u64) -> u64 {
+    let slots = (SLOT_BYTES_MIN..=max_slot_bytes).step_by(CHUNK_BYTES);
     slots.filter(|&slot| ring_bytes.is_multiple_of(slot)).last().unwrap_or(SLOT_BYTES_MIN)
 }
 
@@ -79,7 +79,7 @@ pub(super) fn draw_payload(fpga: &Fpga, random: &mut Xoshiro256PlusPlus) -> Vec<
     let largest = payload_bytes_max(slot_bytes);
     let bytes = match below(random, 2) {
         0 => below(random, SMALL_BYTES),
-        _ => below(random, largest.min(PAYLOAD_BYTES_MAX).into()),
+        _ => below(random, largest.min(PAYLOAD_BYTES_MAX.into())),
     };
     noise(random, bytes as usize + 1)
 }
@@ -110,5 +110,9 @@ mod tests {
             lengths.insert(payload.len());
         }
         assert!(lengths.iter().copied().eq(1..=lengths.len()), "every length occurs");
+        let largest = slot_bytes(PAYLOAD_BYTES_MAX);
+        let payload = noise_of_slot(&mut random, largest);
+        assert!(payload.len() <= PAYLOAD_BYTES_MAX as usize);
+        assert_eq!(slot_bytes(payload.len() as u32), largest);
     }
 }

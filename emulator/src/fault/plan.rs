@@ -142,7 +142,8 @@ impl Faults {
         }
         if self.contains(FaultKind::Sizes) {
             let slot = ring_bytes / SLOTS_MIN / CHUNK_BYTES as u64 * CHUNK_BYTES as u64;
-            bytes = bytes.max(payload_bytes_max(slot).min(PAYLOAD_BYTES_MAX));
+            let largest = payload_bytes_max(slot).min(PAYLOAD_BYTES_MAX.into());
+            bytes = bytes.max(largest as u32);
         }
         bytes
     }
