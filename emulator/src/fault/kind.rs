@@ -28,8 +28,8 @@ pub enum FaultKind {
     Aborted,
     /// Zeros stand where the trailer belongs, and the handler stamps the length 0 that it reads.
     ///
-    /// Seen where memory is read before the last chunk has left the DMA buffer (353), or through a
-    /// stale cache line (393). A driver refuses the frame and goes on behind it.
+    /// What a reader finds if the last chunk is still in the DMA buffer (353) or behind a stale cache
+    /// line (393). A driver refuses the frame and goes on behind it.
     NoTrailer,
     /// A trailer that no frame can have: length 0 or 0xFFFFFF or off by a chunk, 1,000,000
     /// microseconds or more, or a marker that is not FF. The handler stamps the length it reads.

@@ -18,8 +18,10 @@ pub(super) struct Trigger {
 impl Trigger {
     pub(super) fn new(fault: &Fault) -> Self {
         let Fault { kind, mut when } = fault.clone();
-        if let When::AtSeconds(seconds) = &mut when {
-            seconds.sort_by(f64::total_cmp);
+        match &mut when {
+            When::At(frames) => frames.sort_unstable(),
+            When::AtSeconds(seconds) => seconds.sort_by(f64::total_cmp),
+            When::Every(_) | When::Rate(_) => {}
         }
         Self { kind, when, past: 0 }
     }
@@ -36,7 +38,7 @@ impl Trigger {
         random: &mut Xoshiro256PlusPlus,
     ) -> u64 {
         match &self.when {
-            When::At(frames) => u64::from(frames.contains(&number)),
+            When::At(frames) => u64::from(frames.binary_search(&number).is_ok()),
             When::Every(frames) => u64::from(number > 0 && number.is_multiple_of(*frames)),
             When::Rate(rate) => u64::from(unit(random) < *rate),
             When::AtSeconds(seconds) => {
