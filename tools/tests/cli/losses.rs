@@ -156,15 +156,26 @@ fn a_loss_of_a_consumer_ends_an_embedded_run_too() {
 }
 
 #[test]
-fn measures_tell_what_was_lost_before_them() {
+fn measures_and_records_tell_what_was_lost_before_them() {
     let dir = ring_dir();
     let ring = damaged_ring(dir.path());
-    let line = format!("run --device {} --from oldest --proc decode=-", ring.display());
+    let archive = dir.path().join("a");
+    let line = format!(
+        "run --device {} --from oldest --proc decode=- --arch-policy every --archive {}",
+        ring.display(),
+        archive.display()
+    );
     let told = ends(&line).with_code(0).stdout;
-    for line in told.lines() {
+    let listed = json(&format!("archive ls {} --json", archive.display()));
+    for (line, record) in told.lines().zip(listed["frames"].as_array().unwrap()) {
         let line: Value = serde_json::from_str(line).unwrap();
         let is_behind = line["sequence"] == 8;
         assert_eq!(line["lost_before"], u64::from(is_behind), "{line}");
+        assert_eq!(line["sequence"], record["sequence"]);
+        assert_eq!(
+            line["lost_before"], record["lost_before"],
+            "without loss of their own, they agree"
+        );
         let lost = if is_behind { r#"{"corrupt":1}"# } else { "{}" };
         assert_eq!(line["lost"].to_string(), lost);
     }

@@ -12,7 +12,7 @@ pub(crate) enum Code {
     Failed = 1,
     /// What was typed or configured makes no sense.
     Usage = 2,
-    /// More frames were lost than `--max-lost` allows.
+    /// More frames were lost than `--max-lost` or `--on-loss` allows.
     LossBudget = 3,
     /// Something stored is damaged.
     Corruption = 4,

@@ -33,8 +33,8 @@ use crate::failure::Failure;
 /// program plays that camera, reads such rings without ever handing on a torn frame, and archives
 /// what it reads.
 ///
-/// Exit codes: 0 ok, 1 failed while running, 2 wrong usage, 3 more lost than --max-lost allows,
-/// 4 corruption found, 5 no such device or no access.
+/// Exit codes: 0 ok, 1 failed while running, 2 wrong usage, 3 more lost than --max-lost or
+/// --on-loss allows, 4 corruption found, 5 no such device or no access.
 #[derive(Parser)]
 #[command(name = "circbuf", version, max_term_width = 100)]
 #[command(after_help = "First steps: circbuf demo; then circbuf run --help")]

@@ -1,5 +1,6 @@
 //! `circbuf verify`: an archive, held against the ledger of the camera.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -96,11 +97,11 @@ pub(crate) fn table(out: &mut dyn Write, comparison: &Comparison) -> io::Result<
     row(out, "", ["good", "damaged", "undetectable", "overwritten"])?;
     let delivered = [columns.delivered_good, columns.delivered_damaged, columns.undetectable];
     let [good, wrong, undetectable] = delivered.map(|frames| frames.to_string());
-    row(out, "archived", [&good, &wrong, &undetectable, ""])?;
+    row(out, "archived", [&good, &wrong, &undetectable, "-"])?;
     let refused = [columns.refused_good, columns.refused_damaged, columns.overwritten];
     let [good, found, overwritten] = refused.map(|frames| frames.to_string());
-    row(out, "refused", [&good, &found, "", &overwritten])?;
-    row(out, "", ["missed", "not archived", "before it", "after it"])?;
+    row(out, "refused", [&good, &found, "-", &overwritten])?;
+    row(out, "", ["missed", "not archived", "before driver", "after driver"])?;
     let others = [columns.missed, columns.not_archived, columns.before_attach, columns.after_end];
     let others = others.map(|frames| frames.to_string());
     row(out, "not seen", others.each_ref().map(String::as_str))?;
@@ -127,11 +128,11 @@ pub(crate) fn table(out: &mut dyn Write, comparison: &Comparison) -> io::Result<
 
 fn row(out: &mut dyn Write, name: &str, cells: [&str; 4]) -> io::Result<()> {
     let cells = cells.map(|cell| format!("{cell:>14}")).concat();
-    writeln!(out, "{}", format!("  {name:<9}{cells}").trim_end())
+    writeln!(out, "  {name:<9}{cells}")
 }
 
 fn reasons(out: &mut dyn Write, comparison: &Comparison) -> io::Result<()> {
-    let list = |counts: &std::collections::BTreeMap<&str, u64>| {
+    let list = |counts: &BTreeMap<&str, u64>| {
         let each: Vec<String> =
             counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
         each.join(", ")
