@@ -233,7 +233,8 @@ fn a_listing_is_one_object_with_everything_in_it() {
     let listed = json(&format!("archive ls {} --json", archive.display()));
     let mut keys: Vec<_> = listed.as_object().unwrap().keys().collect();
     keys.sort();
-    assert_eq!(keys, ["damaged_extents", "frames", "losses", "schema", "session"]);
+    let all = ["damaged_extents", "frames", "gaps", "losses", "schema", "session", "skipped"];
+    assert_eq!(keys, all);
     assert_eq!(listed["schema"], "circbuf.archive-ls/1");
     let frames = listed["frames"].as_array().unwrap().iter();
     let sequences: Vec<_> = frames.map(|frame| number(frame, "sequence")).collect();
