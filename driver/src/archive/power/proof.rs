@@ -245,16 +245,18 @@ impl Story {
         seen.disks += 1;
         put(dir, disk);
         self.index_is_true(disk)?;
-        let planned = recover(dir, true, |_, _| {});
-        ensure!(files(dir) == *disk, "a dry run changes something");
+        let planned = seen.disks.is_multiple_of(8).then(|| recover(dir, true, |_, _| {}));
+        ensure!(planned.is_none() || files(dir) == *disk, "a dry run changes something");
         let report = match recover(dir, false, |_, _| {}) {
             Err(RecoverError::Read(ReadError::NotAnArchive { .. })) if promised.is_empty() => {
                 return Ok(());
             }
             report => report.map_err(|error| error.to_string())?,
         };
-        let planned = planned.map_err(|error| error.to_string())?;
-        ensure!(RecoverReport { dry_run: false, ..planned } == report, "planned otherwise");
+        if let Some(planned) = planned {
+            let planned = planned.map_err(|error| error.to_string())?;
+            ensure!(RecoverReport { dry_run: false, ..planned } == report, "planned otherwise");
+        }
         ensure!(report.damaged.problems_total == 0, "{:?}", report.damaged);
         seen.cut += usize::from(!report.cuts.is_empty());
         seen.erased += usize::from(!report.erased.is_empty());
