@@ -1,6 +1,8 @@
 //! Helpers shared by the tests of the whole system, which stand in `tests/tests/`.
 #![deny(missing_docs)]
 
+pub mod fuzzing;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -170,6 +172,13 @@ impl SteppedCamera {
             Progress::Whole => drop(self.truth.insert(number, current)),
         }
         progress
+    }
+
+    /// So many steps.
+    pub fn steps(&mut self, count: u8, length: usize) {
+        for _ in 0..count {
+            self.step(length);
+        }
     }
 
     /// Writes what is left of the frame that was begun, or a whole one of `length` bytes.
