@@ -189,7 +189,8 @@ impl Verifier {
             self.report.problems.add(self.next, 0, what);
             self.order.doubtful_since = true;
         }
-        self.next = number + 1;
+        // Behind the last number that a name can tell comes no other segment.
+        self.next = number.saturating_add(1);
     }
 
     fn check_header(&mut self, number: u32, walk: &Walk) {
@@ -211,8 +212,8 @@ impl Verifier {
         match entry.content {
             Content::Loss(loss) => {
                 self.report.losses += 1;
-                self.report.frames_lost += loss.count;
-                self.order.lost_since += loss.count;
+                self.report.frames_lost = self.report.frames_lost.saturating_add(loss.count);
+                self.order.lost_since = self.order.lost_since.saturating_add(loss.count);
             }
             Content::Frame { .. } => {
                 self.report.frames += 1;

@@ -9,6 +9,7 @@ use super::super::scripted::{SESSION, Script, Scripted, frame};
 use super::super::writer::Archive;
 use super::*;
 use crate::clock::Moment;
+use crate::loss::{Loss, LossReason};
 use crate::slab::SlabPool;
 
 const NOW: Moment = Moment { monotonic_ns: 1, realtime_ns: 2 };
@@ -196,4 +197,30 @@ fn an_index_that_grows_later_names_only_what_it_named_before() {
     assert_eq!(witness.named_end(), 8192);
     assert!(matches!(witness.take_below(u64::MAX), Ok(Some(Named::Record(_)))));
     assert!(matches!(witness.take_below(u64::MAX), Ok(None)));
+}
+
+/// Found by fuzzing: any number may stand in a loss record with a right checksum.
+#[test]
+fn losses_that_no_counter_holds_are_counted_as_the_largest_number() {
+    let bench = Bench::new();
+    let mut archive = bench.archive(Engine::new(EngineChoice::Pwrite, 2).unwrap(), false);
+    for sequence in [0, 1] {
+        let (reason, exact) = (LossReason::Overrun, true);
+        let count = u64::MAX;
+        let loss = Loss { reason, refusal: None, sequence, count, exact, first: None, last: None };
+        archive.append_loss(&loss, NOW);
+    }
+    archive.finish(NOW);
+    assert_eq!(bench.verify().frames_lost, u64::MAX);
+}
+
+/// Found by fuzzing: the last number that a name can tell has none behind it.
+#[test]
+fn a_segment_may_have_the_last_number_that_there_is() {
+    let bench = Bench::sealed(true, [0]);
+    let name = |ending: &str| bench.dir.path().join(format!("seg-{}.{ending}", u32::MAX));
+    fs::rename(bench.segment(0), name("cbs")).unwrap();
+    fs::rename(bench.segment(0).with_extension("idx"), name("idx")).unwrap();
+    let problems = bench.verify().problems.problems;
+    assert_eq!(problems[0].what, "segments 0 to 4294967294 are missing");
 }
