@@ -277,15 +277,23 @@ fn check_again(dir: &Path, mended: &Files, indexes_lie: bool) {
     assert_eq!((second.bytes_cut, second.indexes_rebuilt), (0, 0), "it is mended: {second:?}");
 }
 
-/// Whether an entry names bytes of a whole record that does not begin where it says.
+/// Whether an entry names bytes of a whole record otherwise than that does.
 fn indexes_lie(files: &Files, whole: &BTreeMap<(u32, u64), Vec<u8>>) -> bool {
     files.iter().filter(|(name, _)| name.ends_with(".idx")).any(|(name, index)| {
         let number: u32 = name["seg-".len()..name.len() - 4].parse().expect("as it was named");
         let entries = index.as_chunks::<INDEX_ENTRY_BYTES>().0.iter();
-        let mut offsets = entries.filter_map(|entry| Some(IndexEntry::parse(entry).ok()?.offset));
+        let mut entries = entries.filter_map(|entry| IndexEntry::parse(entry).ok());
         let records = whole.iter().filter(|((segment, _), _)| *segment == number);
         let last = records.map(|((_, offset), record)| offset + record.len() as u64).max();
-        offsets.any(|offset| Some(offset) < last && !whole.contains_key(&(number, offset)))
+        let names = |entry: &IndexEntry, record: &Vec<u8>| {
+            let head = record.first_chunk().expect("a record is longer than its header");
+            let header = RecordHeader::parse(head).expect("it is whole");
+            (header.kind, header.length) == (entry.kind, entry.length)
+        };
+        entries.any(|entry| {
+            let record = whole.get(&(number, entry.offset));
+            Some(entry.offset) < last && !record.is_some_and(|record| names(&entry, record))
+        })
     })
 }
 

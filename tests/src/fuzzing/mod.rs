@@ -55,7 +55,9 @@ impl Target {
     /// # Panics
     /// If they cannot be written.
     pub fn write_seeds(&self) {
-        let Some(dir) = std::env::var_os("FUZZ_SEEDS").map(std::path::PathBuf::from) else { return };
+        let Some(dir) = std::env::var_os("FUZZ_SEEDS").map(std::path::PathBuf::from) else {
+            return;
+        };
         for (number, seed) in (self.seeds)().into_iter().enumerate() {
             std::fs::write(dir.join(format!("seed-{number}")), seed).expect("there is room");
         }
