@@ -14,16 +14,15 @@ mod index;
 mod input;
 mod jpeg;
 mod law;
-mod mutate;
 mod npy;
 mod ring;
 mod scratch;
+mod seeded;
 mod tail;
 mod walker;
 mod y4m;
 
 pub use config::{check as check_config, seeds as config_seeds};
-pub use mutate::mutate;
 
 /// A function of bytes, and bytes with which it begins.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +35,8 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// All targets but the configuration, which belongs to the program (see [`check_config`]).
+/// All targets but that of the configuration, whose reader belongs to the program: see
+/// [`check_config`].
 pub const TARGETS: [Target; 8] = [
     Target { name: "walker", check: walker::check, seeds: walker::seeds },
     Target { name: "tail", check: tail::check, seeds: tail::seeds },
@@ -49,6 +49,15 @@ pub const TARGETS: [Target; 8] = [
 ];
 
 impl Target {
+    /// Tries every seed, every file of the corpus, and so many mutations of them, which follow from a
+    /// seed.
+    ///
+    /// # Panics
+    /// If a property does not hold; the message names the file with the input.
+    pub fn run_seeded(&self, mutations: u64) {
+        seeded::run(self, mutations);
+    }
+
     /// Writes the seeds as files where a fuzzer finds them: into the directory that the variable
     /// `FUZZ_SEEDS` names, if it is set.
     ///

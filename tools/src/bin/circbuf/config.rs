@@ -30,7 +30,12 @@ impl Config {
 fn read(path: &Path) -> Result<Config, Failure> {
     let refuse = |why: String| Failure::usage(format!("{}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-    let config: Config = toml::from_str(&text).map_err(|error| refuse(one_line(&text, &error)))?;
+    parse(&text).map_err(refuse)
+}
+
+/// Reads the text of a file.
+pub(crate) fn parse(text: &str) -> Result<Config, String> {
+    let config: Config = toml::from_str(text).map_err(|error| one_line(text, &error))?;
     let out_of_range = [
         (
             "source.quality",
@@ -44,7 +49,7 @@ fn read(path: &Path) -> Result<Config, Failure> {
         ("arch.segment_seconds", config.arch.segment_seconds == Some(0), "from 1"),
     ];
     match out_of_range.iter().find(|(_, wrong, _)| *wrong) {
-        Some((key, _, range)) => Err(refuse(format!("{key} is out of range; it goes {range}"))),
+        Some((key, _, range)) => Err(format!("{key} is out of range; it goes {range}")),
         None => Ok(config),
     }
 }
@@ -58,5 +63,16 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
             format!("line {line}: {message}")
         }
         None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use circbuf_tests::fuzzing::{Target, check_config, config_seeds};
+
+    #[test]
+    fn any_text_is_read_or_refused_in_one_line() {
+        let check = |bytes: &[u8]| check_config(|text| super::parse(text).map(drop), bytes);
+        Target { name: "config", check, seeds: config_seeds }.run_seeded(3000);
     }
 }

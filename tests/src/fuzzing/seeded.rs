@@ -1,13 +1,46 @@
-//! Mutations of inputs where nobody looks at coverage.
+//! A target without a fuzzer: the corpus, the seeds, and mutations of both.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::Target;
 use crate::Random;
 
 const BYTES_MAX: usize = 1 << 16;
 const WORDS: [u32; 8] = [0, 1, 31, 32, 0x00FF_FFFF, 0xFFFF_FFFF, 0x8000_0000, 0xFF00_0010];
 
+/// Tries every seed, every file of the corpus, and so many mutations, which are the same each time.
+pub(super) fn run(target: &Target, mutations: u64) {
+    let inputs = [(target.seeds)(), corpus(target.name)].concat();
+    inputs.iter().for_each(|input| try_one(target, input));
+    let mut random = Random::of(1);
+    for _ in 0..mutations {
+        let [input, other] = [(); 2].map(|()| &inputs[random.below(inputs.len() as u64) as usize]);
+        try_one(target, &mutate(&mut random, input, other));
+    }
+}
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let dir: PathBuf = [env!("CARGO_MANIFEST_DIR"), "fuzz", "corpus", name].iter().collect();
+    let files = std::fs::read_dir(dir).expect("every target has a corpus");
+    let mut paths: Vec<PathBuf> = files.map(|file| file.expect("it is there").path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).expect("it is there")).collect()
+}
+
+/// Keeps an input that fails.
+fn try_one(target: &Target, input: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| (target.check)(input))).is_ok() {
+        return;
+    }
+    let path = Path::new(&std::env::temp_dir()).join(format!("circbuf-{}.failed", target.name));
+    let kept = std::fs::write(&path, input).map(|()| path);
+    let name = target.name;
+    panic!("{name} fails for {kept:?}; in tests/fuzz/corpus/{name} it is tried first");
+}
+
 /// An input with a few changes, some of them pieces of `other`.
-#[must_use]
-pub fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
+fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = input.to_vec();
     (0..1 + random.below(6)).for_each(|_| change(random, &mut bytes, other));
     bytes.truncate(BYTES_MAX);
