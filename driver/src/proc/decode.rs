@@ -94,16 +94,33 @@ impl Decoder {
         if width > SIDE_MAX || height > SIDE_MAX {
             return Err(DecodeError::Size { width, height });
         }
+        let broken = |reason| DecodeError::Scan { bytes: payload.len(), width, height, reason };
+        if let Some(at) = unstuffed(payload) {
+            return Err(broken(format!("an FF without 00 behind it at byte {at}")));
+        }
         self.file.clear();
         jpeg::append_header(geometry, &mut self.file)?;
         self.file.extend(payload);
         self.file.extend(BEHIND_SCAN);
         let (columns, rows) = (usize::from(width), usize::from(height));
         self.luma.resize(columns * rows, 0);
-        let broken = |reason| DecodeError::Scan { bytes: payload.len(), width, height, reason };
         decode_luma(&self.file, &mut self.luma).map_err(broken)?;
         Ok(Picture { width: columns, height: rows, luma: &self.luma })
     }
+}
+
+/// Place of the first FF that is not stuffed. The decoder would take it for a marker: end the picture
+/// there, or leave bytes out, and count what was in the buffer before as decoded.
+fn unstuffed(payload: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(found) = payload[from..].iter().position(|&byte| byte == 0xFF) {
+        let at = from + found;
+        if payload.get(at + 1) != Some(&0) {
+            return Some(at);
+        }
+        from = at + 2;
+    }
+    None
 }
 
 fn decode_luma(file: &[u8], luma: &mut [u8]) -> Result<(), String> {
@@ -168,6 +185,23 @@ mod tests {
                 assert!(is_broken, "{cut} of {} bytes of {geometry:?}", scan.len());
             }
         }
+    }
+
+    /// Found by fuzzing: behind a marker, pixels of the picture before were taken for decoded.
+    #[test]
+    fn a_marker_in_a_scan_is_an_error() {
+        let geometry = flat::gray(64, 64);
+        let scan = flat::scan(geometry, level);
+        for marker in [marker::EOI, marker::APP1, 0xD0, 0x01] {
+            for at in 0..scan.len() {
+                let mut broken = scan.clone();
+                broken.splice(at..at, [0xFF, marker, 0, 2]);
+                let is_broken = Decoder::new().decode_scan(geometry, &broken).is_err();
+                assert!(is_broken, "FF {marker:02X} at {at} of {}", scan.len());
+            }
+        }
+        let ends_in_ff = [scan.as_slice(), &[0xFF]].concat();
+        assert!(Decoder::new().decode_scan(geometry, &ends_in_ff).is_err());
     }
 
     #[test]
