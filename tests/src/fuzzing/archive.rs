@@ -277,7 +277,8 @@ fn check_again(dir: &Path, mended: &Files, indexes_lie: bool) {
     assert_eq!((second.bytes_cut, second.indexes_rebuilt), (0, 0), "it is mended: {second:?}");
 }
 
-/// Whether an entry names bytes of a whole record otherwise than that does.
+/// Whether an entry names bytes of a whole record otherwise than that does, or no place where a
+/// record can begin.
 fn indexes_lie(files: &Files, whole: &BTreeMap<(u32, u64), Vec<u8>>) -> bool {
     files.iter().filter(|(name, _)| name.ends_with(".idx")).any(|(name, index)| {
         let number: u32 = name["seg-".len()..name.len() - 4].parse().expect("as it was named");
@@ -292,7 +293,9 @@ fn indexes_lie(files: &Files, whole: &BTreeMap<(u32, u64), Vec<u8>>) -> bool {
         };
         entries.any(|entry| {
             let record = whole.get(&(number, entry.offset));
-            Some(entry.offset) < last && !record.is_some_and(|record| names(&entry, record))
+            let no_place = !entry.offset.is_multiple_of(RECORD_ALIGN as u64);
+            no_place
+                || Some(entry.offset) < last && !record.is_some_and(|record| names(&entry, record))
         })
     })
 }
