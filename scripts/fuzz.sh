@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
-targets=(walker tail archive index jpeg npy y4m decode config)
+targets=(walker tail archive index jpeg npy y4m decode config faults)
 out=${CARGO_TARGET_DIR:-$root/target}/fuzz
 input_bytes_max=8192
 
@@ -32,7 +32,7 @@ build() {
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing)
   host=$(rustc -vV | sed -n 's/^host: //p')
-  RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$out cargo build --quiet --release --locked \
+  RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$out cargo build --quiet --release \
     --target "$host" --manifest-path tests/fuzz/Cargo.toml
 }
 

@@ -41,3 +41,8 @@ fn a_stream_gives_the_frames_that_are_in_it() {
 fn any_frame_is_decoded_or_refused() {
     target("decode").run_seeded(3000);
 }
+
+#[test]
+fn no_fault_that_a_file_asks_for_is_delivered() {
+    target("faults").run_seeded(500);
+}

@@ -10,6 +10,7 @@
 mod archive;
 mod config;
 mod decode;
+mod faults;
 mod index;
 mod input;
 mod jpeg;
@@ -37,7 +38,7 @@ pub struct Target {
 
 /// All targets but that of the configuration, whose reader belongs to the program: see
 /// [`check_config`].
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "walker", check: walker::check, seeds: walker::seeds },
     Target { name: "tail", check: tail::check, seeds: tail::seeds },
     Target { name: "archive", check: archive::check, seeds: archive::seeds },
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "npy", check: npy::check, seeds: npy::seeds },
     Target { name: "y4m", check: y4m::check, seeds: y4m::seeds },
     Target { name: "decode", check: decode::check, seeds: decode::seeds },
+    Target { name: "faults", check: faults::check, seeds: faults::seeds },
 ];
 
 impl Target {
