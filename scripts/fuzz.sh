@@ -25,7 +25,7 @@ seeded_twin() {
 
 # What `cargo fuzz --sanitizer none` sets. The host is named, so that build scripts are left alone.
 build() {
-  local cxx=${CXX:-c++} log=$out/build.log
+  local cxx=${CXX:-c++}
   command -v "$cxx" > /dev/null || seeded_twin "there is no C++ compiler '$cxx'; apt-get install g++"
   mkdir -p "$out"
   local flags=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
