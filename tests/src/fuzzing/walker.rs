@@ -113,7 +113,7 @@ fn check_apart(still: Still<'_>, found: &[Found]) {
     }
 }
 
-/// The counters only take away, and exactly what point 4 of the law takes away.
+/// The counters take away nothing but what point 4 of the law does.
 fn check_counters(still: Still<'_>, plain: &[Found], writer: Writer, judged: &[Found]) {
     let place = |found: &&Found| (found.start, found.length, found.header.is_some());
     let sound = |all: &[Found]| {
@@ -121,7 +121,7 @@ fn check_counters(still: Still<'_>, plain: &[Found], writer: Writer, judged: &[F
         sound.sort_unstable();
         sound
     };
-    assert_eq!(plain.len(), judged.len(), "counters hide nothing");
+    judged.iter().for_each(|found| check_one(still, found));
     if writer.written / still.bytes() > LAPS_COUNTED {
         return;
     }
@@ -136,7 +136,9 @@ fn check_counters(still: Still<'_>, plain: &[Found], writer: Writer, judged: &[F
     let mut expected: Vec<_> =
         plain.iter().filter(|f| f.is_sound()).filter(stands).map(|f| place(&f)).collect();
     expected.sort_unstable();
-    assert_eq!(sound(judged), expected, "{writer:?}");
+    // The frame that ends where the counters say is believed without a gap in front of it.
+    let sound = sound(judged);
+    assert!(expected.iter().all(|found| sound.contains(found)), "{writer:?}: {sound:?}");
 }
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
