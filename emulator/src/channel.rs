@@ -150,16 +150,16 @@ impl Channel {
         stop: &AtomicBool,
     ) {
         self.begin(frame, stop);
-        let entry = self.ledger.is_kept().then(|| frame.ledger_entry(&self.fpga));
+        // In front of the frame: a camera that is killed must leave none that the ledger does not have.
+        if self.ledger.is_kept() {
+            self.ledger.add(frame.ledger_entry(&self.fpga));
+        }
         if exposure.is_scheduled {
             self.enter_in_schedule(exposure, clock);
         }
         match frame.sprints() {
             true => while self.fpga.step(frame.payload(), BURST_BYTES) == Progress::Writing {},
             false => self.transfer(frame, clock, stop),
-        }
-        if let Some(entry) = entry {
-            self.ledger.add(entry);
         }
         self.emitted.add(frame.payload());
         if self.schedule.is_unpaced() && clock.is_virtual() {

@@ -105,8 +105,9 @@ impl Ledger {
         Self { entries: Some(Vec::new()), ..Self::default() }
     }
 
-    /// Streams the entries to `path`, which is replaced. Each goes there at once and as a whole
-    /// line, so that a camera that is killed leaves the truth about what it wrote.
+    /// Streams the entries to `path`, which is replaced. Each goes there as a whole line right before
+    /// its frame is written, so that a camera that is killed leaves the truth about what it wrote, and
+    /// of the last one perhaps what it was about to write.
     ///
     /// # Errors
     /// The file cannot be made.

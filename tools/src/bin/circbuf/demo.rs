@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use circbuf_emulator::fault::{Fault, FaultKind, When};
 use circbuf_emulator::ledger::Ledger;
 use circbuf_tools::answer_key::{RunBooks, compare};
 use circbuf_tools::stdout;
@@ -36,7 +37,12 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let ledger = dir.join("ledger.jsonl");
     let archive = dir.join("archive");
     let camera = CameraPlan {
-        pace: PaceArgs { fps: Some(60.0), ledger: Some(ledger.clone()), ..PaceArgs::default() },
+        pace: PaceArgs {
+            fps: Some(60.0),
+            ledger: Some(ledger.clone()),
+            fault: faults(),
+            ..PaceArgs::default()
+        },
         limits: LimitArgs { seconds: Some(args.seconds), frames: None },
         ..CameraPlan::default()
     };
@@ -61,6 +67,22 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     outcome.check()?;
     outcome.decoded.check_pictures()?;
     verify::check(&comparison)
+}
+
+/// A fault every few frames, so that each kind strikes in a short tour as well. The pictures of all
+/// others have to decode and to tell their number, so that none of these faults is undetectable.
+fn faults() -> Vec<Fault> {
+    const EVERY: [(FaultKind, u64); 8] = [
+        (FaultKind::Aborted, 47),
+        (FaultKind::NoTrailer, 53),
+        (FaultKind::BadTrailer, 41),
+        (FaultKind::Unescaped, 37),
+        (FaultKind::HeaderClobbered, 43),
+        (FaultKind::IrqLost, 59),
+        (FaultKind::GapSkip, 31),
+        (FaultKind::Restart, 211),
+    ];
+    EVERY.map(|(kind, frames)| Fault { kind, when: When::Every(frames) }).to_vec()
 }
 
 fn default_dir() -> PathBuf {
