@@ -9,7 +9,9 @@ use std::os::unix::fs::FileExt;
 
 use circbuf_driver::device::Device;
 use circbuf_driver::ring::Timestamp;
+use circbuf_emulator::fault::{Doctored, FaultSet, Faults, Injector, Tally};
 use circbuf_emulator::fpga::{Fpga, Progress, Setup};
+use circbuf_emulator::ledger::LedgerEntry;
 use circbuf_emulator::model::{FrameTime, Gap, Geometry, Picture};
 use circbuf_emulator::ring_file::RingFile;
 
@@ -75,14 +77,18 @@ pub fn payload(number: u64, length: usize) -> Vec<u8> {
 /// What was really written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Truth {
-    /// Number of resets before.
-    pub epoch: u64,
-    /// Cursor of the first byte.
-    pub start: u64,
-    /// Exposure time.
-    pub time: FrameTime,
-    /// The stuffed payload.
+    /// As a camera enters it in its ledger.
+    pub entry: LedgerEntry,
+    /// The payload as it was sent to the ring.
     pub payload: Vec<u8>,
+}
+
+impl Truth {
+    /// Whether nothing is wrong with the frame that a driver could find.
+    #[must_use]
+    pub fn is_lawful(&self) -> bool {
+        !self.entry.damaged || self.entry.undetectable
+    }
 }
 
 /// An FPGA that is stopped between any two chunks, and the truth about its frames.
@@ -93,6 +99,8 @@ pub struct SteppedCamera {
     truth: BTreeMap<u64, Truth>,
     current: Option<Truth>,
     begun: u64,
+    injector: Option<Injector>,
+    stall_ns: u64,
 }
 
 impl SteppedCamera {
@@ -106,7 +114,18 @@ impl SteppedCamera {
         let setup = Setup { gap, stamped, payload_bytes_max, geometry, frame_period_ns: 0 };
         let file = RingFile::memfd(ring_bytes).expect("there is memory");
         let fpga = Fpga::new(file, setup).expect("the ring holds four frames");
-        SteppedCamera { fpga, truth: BTreeMap::new(), current: None, begun: 0 }
+        let (truth, current, injector) = (BTreeMap::new(), None, None);
+        SteppedCamera { fpga, truth, current, begun: 0, injector, stall_ns: 0 }
+    }
+
+    /// The same camera with faults. Its largest payload is what [`Faults::payload_bytes_max`] says.
+    ///
+    /// # Panics
+    /// If a fault is about headers, and nobody stamps any.
+    #[must_use]
+    pub fn with_faults(mut self, faults: &Faults) -> SteppedCamera {
+        self.injector = Some(Injector::new(faults, &self.fpga).expect("faults of this camera"));
+        self
     }
 
     /// The FPGA.
@@ -138,11 +157,18 @@ impl SteppedCamera {
         self.truth.get(&number)
     }
 
-    /// The frame of this exposure time, if it is whole.
+    /// The frame of this exposure time. It may be in work still: where nothing is stamped or counted,
+    /// a frame is there as soon as its trailer is.
     #[must_use]
     pub fn truth_at(&self, time: Timestamp) -> Option<&Truth> {
-        let mut frames = self.truth.values();
-        frames.find(|truth| (truth.time.sec, truth.time.usec) == (time.sec, time.usec))
+        let mut frames = self.truth.values().chain(&self.current).rev();
+        frames.find(|truth| (truth.entry.sec, truth.entry.usec) == (time.sec, time.usec))
+    }
+
+    /// Frames begun so far, whole or not.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.begun
     }
 
     /// Begins a frame of so many bytes.
@@ -150,12 +176,43 @@ impl SteppedCamera {
     /// # Panics
     /// If one is begun already, or it does not fit.
     pub fn begin(&mut self, length: usize) {
-        let payload = payload(self.begun, length);
+        self.begin_with(payload(self.begun, length), false);
+    }
+
+    /// Begins a frame with a payload that may be none.
+    ///
+    /// # Panics
+    /// If a frame is begun already, or this one does not fit.
+    pub fn begin_with(&mut self, payload: Vec<u8>, damaged: bool) {
         let time = START.plus_nanos(self.begun * 10_000_000);
         self.begun += 1;
-        let (epoch, start) = (self.fpga.epoch(), self.fpga.cursor());
-        self.fpga.begin(&picture(&payload), time).expect("the frame fits");
-        self.current = Some(Truth { epoch, start, time, payload });
+        let truth = match &mut self.injector {
+            None => begin_sound(&mut self.fpga, payload, time, damaged),
+            Some(injector) => {
+                let frame = injector.frame(&self.fpga, &picture(&payload), time);
+                let frame = frame.expect("the frame fits");
+                self.stall_ns = frame.stall_ns();
+                begin_doctored(&mut self.fpga, &frame)
+            }
+        };
+        self.current = Some(truth);
+    }
+
+    /// How long the bus pauses in the frame that was begun, in nanoseconds; told once.
+    pub fn take_stall_ns(&mut self) -> u64 {
+        std::mem::take(&mut self.stall_ns)
+    }
+
+    /// Whether the camera writes without a pause, by a fault.
+    #[must_use]
+    pub fn is_sprinting(&self) -> bool {
+        self.injector.as_ref().is_some_and(|injector| injector.is_sprinting(&self.fpga))
+    }
+
+    /// What was injected, where there are faults.
+    #[must_use]
+    pub fn faults(&self) -> Option<&Tally> {
+        self.injector.as_ref().map(Injector::tally)
     }
 
     /// Writes a chunk, or stamps and publishes the frame if all are written. With no frame in work it
@@ -164,6 +221,14 @@ impl SteppedCamera {
         if self.current.is_none() {
             self.begin(length);
         }
+        self.advance()
+    }
+
+    /// Writes a chunk of the frame that was begun, or stamps and publishes it if all are written.
+    ///
+    /// # Panics
+    /// If none was begun.
+    pub fn advance(&mut self) -> Progress {
         let number = self.fpga.frames();
         let current = self.current.take().expect("a frame was begun");
         let progress = self.fpga.step(&current.payload, 32);
@@ -202,6 +267,29 @@ impl SteppedCamera {
     pub fn is_writing(&self) -> bool {
         self.current.is_some()
     }
+}
+
+fn begin_sound(fpga: &mut Fpga, payload: Vec<u8>, time: FrameTime, damaged: bool) -> Truth {
+    fpga.begin(&picture(&payload), time).expect("the frame fits");
+    let entry = LedgerEntry {
+        number: fpga.frames(),
+        epoch: fpga.epoch(),
+        start: fpga.cursor(),
+        offset: fpga.cursor() % fpga.file().ring_bytes(),
+        length: payload.len() as u32,
+        crc32c: crc32c::crc32c(&payload),
+        sec: time.sec,
+        usec: time.usec,
+        faults: FaultSet::EMPTY,
+        damaged,
+        undetectable: false,
+    };
+    Truth { entry, payload }
+}
+
+fn begin_doctored(fpga: &mut Fpga, frame: &Doctored<'_>) -> Truth {
+    fpga.begin_doctored(frame);
+    Truth { entry: frame.ledger_entry(fpga), payload: frame.payload().to_vec() }
 }
 
 /// A picture with the geometry of the seed's listing.

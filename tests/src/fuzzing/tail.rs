@@ -211,7 +211,7 @@ impl Bench {
         if self.honest && self.device.registers().is_some() {
             let truth = self.camera.truth(candidate.sequence).expect("a frame that was written");
             assert_eq!(body[..length as usize], truth.payload, "frame {}", candidate.sequence);
-            assert_eq!((candidate.epoch, start), (truth.epoch, truth.start));
+            assert_eq!((candidate.epoch, start), (truth.entry.epoch, truth.entry.start));
         }
     }
 

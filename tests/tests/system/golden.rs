@@ -196,8 +196,8 @@ fn every_residue_at_every_place_of_the_ring() {
                     };
                     let truth = camera.truth(number).unwrap();
                     assert_eq!(payload, &truth.payload, "{}", case());
-                    assert_eq!((candidate.sequence, candidate.start), (number, truth.start));
-                    starts.insert(truth.start % RING);
+                    assert_eq!((candidate.sequence, candidate.start), (number, truth.entry.start));
+                    starts.insert(truth.entry.start % RING);
                     residues.insert(length % 32);
                 }
                 assert_eq!((starts.len(), residues.len()), (128, 32), "all were met");

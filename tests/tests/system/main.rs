@@ -7,6 +7,5 @@ mod golden;
 mod lies;
 mod overrun;
 mod plain_check;
-mod simulation;
 mod starvation;
 mod threads;

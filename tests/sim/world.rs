@@ -1,0 +1,399 @@
+//! A camera, a driver and its consumers in one thread, in the order that a seed says.
+
+use std::sync::Arc;
+
+use circbuf_driver::capture::{Capture, Captured, Origin};
+use circbuf_driver::clock::Moment;
+use circbuf_driver::frame::Frame;
+use circbuf_driver::record::RecordHeader;
+use circbuf_driver::ring::Timestamp;
+use circbuf_driver::slab::SlabPool;
+use circbuf_driver::stats::Books;
+use circbuf_driver::tail::{StartAt, Tail};
+use circbuf_emulator::fault::{Fault, FaultKind, Faults, Tally, When};
+use circbuf_emulator::fpga::Progress;
+use circbuf_emulator::model::Gap;
+use circbuf_tests::{GAPS, Random, SteppedCamera};
+
+use crate::archivist::{Archivist, Finished};
+use crate::consumer::Consumer;
+use crate::payload::{Likeness, payload_like};
+use crate::seeds::Counts;
+use crate::told::Told;
+
+const ACTIONS: u64 = 400;
+const PAYLOAD_MAX: u64 = 900;
+
+/// Frames that tell what is untold, at the end.
+const LAST_FRAMES: u64 = 4;
+
+/// What was really written, to hold what comes out against it.
+pub(crate) struct Truths<'a> {
+    camera: &'a SteppedCamera,
+    promise: Promise,
+}
+
+/// What the driver promises on a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Promise {
+    /// With counters: whole frames, and each by its number.
+    Counted,
+    /// Stamped in gaps that are zeroed: whole frames; times have to tell which is which.
+    Stamped,
+    /// Bare bytes: no more than that the books close.
+    Books,
+}
+
+impl Truths<'_> {
+    pub(crate) fn check(&self, frame: &Frame) {
+        self.check_parts(frame.record_header(), frame.time(), frame.payload());
+        // A fault may change the kind of picture, or the header.
+        let is_known = self.promise != Promise::Books && self.camera.faults().is_none();
+        let quality2 = frame.geometry().quality2;
+        assert!(!is_known || quality2 == 0x5050, "stamped or by the register page");
+    }
+
+    pub(crate) fn check_parts(&self, header: &RecordHeader, time: Timestamp, payload: &[u8]) {
+        let truth = match self.promise {
+            Promise::Counted => self.camera.truth(header.sequence),
+            Promise::Stamped => self.camera.truth_at(time),
+            Promise::Books => return,
+        };
+        let truth = truth.unwrap_or_else(|| panic!("no frame was like {header:?} {time}"));
+        let entry = &truth.entry;
+        assert!(truth.is_lawful(), "damaged and delivered: {header:?} {entry:?}");
+        let read = (payload.len() as u32, crc32c::crc32c(payload), time.sec, time.usec);
+        let written = (entry.length, entry.crc32c, entry.sec, entry.usec);
+        assert_eq!(read, written, "{header:?} {entry:?}");
+        let place = (header.epoch, header.cursor);
+        let is_there = self.promise == Promise::Stamped || place == (entry.epoch, entry.start);
+        assert!(is_there, "{header:?} {entry:?}");
+    }
+}
+
+/// Whoever archives.
+enum Arch {
+    Nobody,
+    /// A consumer as any other, which can hang.
+    Consumer(Consumer),
+    Archivist(Box<Archivist>),
+}
+
+/// The simulation.
+pub(crate) struct World {
+    random: Random,
+    camera: SteppedCamera,
+    promise: Promise,
+    likeness: &'static [Likeness],
+    capture: Capture,
+    pool: SlabPool,
+    proc: Consumer,
+    arch: Arch,
+    now: Moment,
+    /// Writes that the bus does not let through.
+    stalled: u64,
+    /// Follows from the books after every step.
+    digest: u64,
+}
+
+impl World {
+    pub(crate) fn of(seed: u64) -> World {
+        let mut random = Random::of(seed);
+        let ring_bytes = 4096 * (1 + random.below(3));
+        let promises = [Promise::Counted, Promise::Counted, Promise::Stamped, Promise::Books];
+        let promise = random.one_of(&promises);
+        let counted = promise == Promise::Counted;
+        let stamped_gaps: &[Gap] = &[Gap::Zero, Gap::Late];
+        let gap = random.one_of(if promise == Promise::Stamped { stamped_gaps } else { &GAPS });
+        let stamped = promise == Promise::Stamped || (counted && !random.once_in(3));
+        let faults = (counted && random.once_in(2)).then(|| any_faults(gap, stamped, &mut random));
+        // A damaged frame beside a payload that looks like frames is told apart by nothing.
+        let likeness: &[Likeness] = match faults.is_none() && counted && random.once_in(3) {
+            true => &[Likeness::Plain, Likeness::Trailers, Likeness::Unescaped],
+            false => &[Likeness::Plain],
+        };
+        let mut camera = match &faults {
+            None => SteppedCamera::new(ring_bytes, PAYLOAD_MAX as u32, gap, stamped),
+            Some(faults) => {
+                let ring_bytes = 4 * ring_bytes;
+                let bytes_max = faults.payload_bytes_max(PAYLOAD_MAX as u32, ring_bytes);
+                SteppedCamera::new(ring_bytes, bytes_max, gap, stamped).with_faults(faults)
+            }
+        };
+        (0..random.below(40)).for_each(|_| camera.emit(1 + random.below(PAYLOAD_MAX) as usize));
+        let device = Arc::new(camera.device(counted));
+        let start = random.one_of(&[StartAt::Newest, StartAt::Oldest]);
+        let tail = Tail::attach(&device, start).unwrap();
+        let pool = SlabPool::new((16 << 10) * (1 + random.below(8) as usize));
+        let now = Moment::default();
+        let (proc_outlet, proc) = Consumer::of(&mut random);
+        // Frames that nothing is promised of would make an archive that does not verify.
+        let archs = if promise == Promise::Books { 2 } else { 3 };
+        let (arch_outlet, arch) = match random.below(archs) {
+            0 => (None, Arch::Nobody),
+            1 => {
+                let (outlet, consumer) = Consumer::of(&mut random);
+                (Some(outlet), Arch::Consumer(consumer))
+            }
+            _ => {
+                let (outlet, archivist) = Archivist::of(&mut random, now);
+                (Some(outlet), Arch::Archivist(Box::new(archivist)))
+            }
+        };
+        let outlets = (proc_outlet, arch_outlet);
+        let capture = Capture::new(device, tail, pool.clone(), Origin::default(), outlets);
+        World {
+            random,
+            camera,
+            promise,
+            likeness,
+            capture,
+            pool,
+            proc,
+            arch,
+            now,
+            stalled: 0,
+            digest: 0,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Counts {
+        for _ in 0..ACTIONS {
+            self.act();
+            self.check();
+        }
+        self.finish();
+        self.check();
+        self.close()
+    }
+
+    fn act(&mut self) {
+        match self.random.below(10) {
+            0..4 => self.write(),
+            4..7 => drop(self.capture()),
+            7 => self.proc.take(&Truths { camera: &self.camera, promise: self.promise }),
+            8 => self.proc.finish(&mut self.capture.books().proc),
+            _ if self.promise != Promise::Stamped && self.random.once_in(20) => self.camera.reset(),
+            _ => self.archive(),
+        }
+    }
+
+    fn archive(&mut self) {
+        let truths = Truths { camera: &self.camera, promise: self.promise };
+        let mut books = self.capture.books();
+        match &mut self.arch {
+            Arch::Nobody => {}
+            Arch::Consumer(consumer) => {
+                consumer.take(&truths);
+                if self.random.once_in(2) {
+                    consumer.finish(&mut books.arch);
+                }
+            }
+            Arch::Archivist(archivist) => {
+                archivist.act(&mut self.random, self.now, &truths);
+                archivist.enter(&mut books.arch);
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        if self.stalled > 0 {
+            self.stalled -= 1;
+            return;
+        }
+        // Now and then a lap or more without a look.
+        let most = if self.random.once_in(25) { 600 } else { 30 };
+        let mut left = self.random.below(most);
+        while (left > 0 || self.camera.is_sprinting()) && self.stalled == 0 {
+            left = left.saturating_sub(1);
+            if !self.camera.is_writing() {
+                self.begin();
+                self.stalled = self.camera.take_stall_ns() / 20_000_000;
+            }
+            self.camera.advance();
+        }
+    }
+
+    fn begin(&mut self) {
+        let likeness = self.random.one_of(self.likeness);
+        let length = 2 + self.random.below(PAYLOAD_MAX - 1) as usize;
+        let payload = payload_like(likeness, self.camera.begun(), length, &mut self.random);
+        self.camera.begin_with(payload, likeness == Likeness::Unescaped);
+    }
+
+    fn capture(&mut self) -> Captured {
+        let ns = 1 + self.random.below(40_000_000);
+        self.now.monotonic_ns += ns;
+        self.now.realtime_ns += ns;
+        let now = self.now;
+        self.capture.step(now, || now).unwrap()
+    }
+
+    /// What holds after every step.
+    fn check(&mut self) {
+        let books = self.capture.books();
+        assert_eq!(books.detected, books.passed + books.torn + books.corrupt);
+        assert_eq!(books.proc.expected, books.passed);
+        assert!(books.proc.closes(), "{:?}", books.proc);
+        assert!(books.arch.closes(), "{:?}", books.arch);
+        assert_eq!(books.proc.in_flight, self.proc.holds(), "in the queue and in its hands");
+        let (arch_expected, arch_holds) = match &self.arch {
+            Arch::Nobody => (0, 0),
+            Arch::Consumer(consumer) => (books.passed, consumer.holds()),
+            Arch::Archivist(archivist) => (books.passed, archivist.holds()),
+        };
+        assert_eq!((books.arch.expected, books.arch.in_flight), (arch_expected, arch_holds));
+        // A frame is in one slab, whoever holds it; the archive's is free once it is written.
+        let arch_slabs = match &self.arch {
+            Arch::Archivist(archivist) => archivist.queue.len() as u64,
+            _ => arch_holds,
+        };
+        let slabs = self.pool.taken() as u64;
+        let (least, most) = (self.proc.holds().max(arch_slabs), self.proc.holds() + arch_slabs);
+        assert!((least..=most).contains(&slabs), "{slabs} slabs for {least} to {most} frames");
+        let seen =
+            [books.detected, books.overrun, books.corrupt, books.proc.in_flight, books.arch.io];
+        self.digest = seen.iter().fold(self.digest, |digest, &number| {
+            (digest.rotate_left(5) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        });
+    }
+
+    /// The camera ends, everything is read, and some frames more tell what is untold.
+    fn finish(&mut self) {
+        if self.camera.is_writing() {
+            self.emit();
+        }
+        self.read_all();
+        // Faults may strike the last frames, too; where they always do, losses may stay untold.
+        for _ in 0..LAST_FRAMES {
+            self.emit();
+            self.read_all();
+        }
+    }
+
+    fn emit(&mut self) {
+        while self.camera.step(100) == Progress::Writing {}
+        self.camera.end();
+    }
+
+    fn read_all(&mut self) {
+        let ended = (0..2000).any(|_| {
+            let captured = self.capture();
+            // Nothing is overwritten any more, so that the stage waits for the consumers.
+            self.consume();
+            captured == Captured::Nothing && self.capture.is_drained()
+        });
+        assert!(ended, "it comes to an end: {:?}", self.capture.tail());
+    }
+
+    /// The consumers finish everything that waits for them.
+    fn consume(&mut self) {
+        let truths = Truths { camera: &self.camera, promise: self.promise };
+        let mut books = self.capture.books();
+        while !self.proc.queue.is_empty() {
+            self.proc.take(&truths);
+        }
+        self.proc.finish(&mut books.proc);
+        match &mut self.arch {
+            Arch::Nobody => {}
+            Arch::Consumer(consumer) => {
+                while !consumer.queue.is_empty() {
+                    consumer.take(&truths);
+                }
+                consumer.finish(&mut books.arch);
+            }
+            Arch::Archivist(archivist) => {
+                while !archivist.queue.is_empty() {
+                    archivist.append(self.now, &truths);
+                }
+                archivist.enter(&mut books.arch);
+            }
+        }
+    }
+
+    fn close(mut self) -> Counts {
+        assert_eq!(self.pool.taken(), 0, "all slabs are free");
+        let truths = Truths { camera: &self.camera, promise: self.promise };
+        let expected = self.capture.expected();
+        let books = self.capture.books();
+        let arch = std::mem::replace(&mut self.arch, Arch::Nobody);
+        let (arch_told, archived) = match arch {
+            Arch::Nobody => (None, 0),
+            Arch::Consumer(consumer) => (Some(consumer.told), 0),
+            Arch::Archivist(archivist) => {
+                let dies = self.random.once_in(3);
+                let Finished { told, counters } = archivist.finish(dies, self.now, &truths);
+                (Some(told), counters.frames_written)
+            }
+        };
+        let mut counts = counts(&books, archived, self.digest);
+        drop(books);
+        if let Some(expected) = expected {
+            counts.insert("refused_good", self.account(expected, arch_told.as_ref()));
+        }
+        let faults = self.camera.faults().into_iter().flat_map(Tally::by_kind);
+        counts.extend(faults.map(|(kind, count)| (kind.name(), count)));
+        counts
+    }
+
+    /// What became of each of the expected frames; how many were refused though they were good.
+    fn account(&self, expected: u64, arch_told: Option<&Told>) -> u64 {
+        let books = self.capture.books();
+        assert_eq!(expected, books.detected + books.overrun, "exactly");
+        let faults = self.camera.faults().into_iter().flat_map(Tally::by_kind);
+        let price = faults.map(|(kind, count)| count * price(kind)).sum();
+        // The camera stands still while a frame is copied.
+        assert!(books.torn == 0 || price > 0, "{books:?}");
+        let frames = self.camera.fpga().frames();
+        let numbers = frames - expected..frames;
+        let is_good = |number| self.camera.truth(number).is_some_and(|truth| !truth.entry.damaged);
+        let check =
+            |told: &Told, account| told.check(numbers.clone(), &books, account, price > 0, is_good);
+        let by_proc = check(&self.proc.told, &books.proc);
+        let by_arch = arch_told.map_or(0, |told| check(told, &books.arch));
+        let refused_good = by_proc.max(by_arch);
+        assert!(refused_good <= price, "{refused_good} good frames, {:?}", self.camera.faults());
+        refused_good
+    }
+}
+
+/// Good frames that a fault may cost. Where trailers do not lead back to where their frames begin,
+/// frames are lost up to the next place that the counters told, which may be far if nobody looked.
+fn price(kind: FaultKind) -> u64 {
+    match kind {
+        FaultKind::Aborted | FaultKind::NoTrailer | FaultKind::BadTrailer => 8,
+        _ => 2,
+    }
+}
+
+/// One or more kinds of faults, rare or frequent.
+fn any_faults(gap: Gap, stamped: bool, random: &mut Random) -> Faults {
+    let can_be = |kind: &FaultKind| {
+        let fault = Fault { kind: *kind, when: When::Every(1) };
+        // In a gap that is never written an old trailer may stand, and seem to prove the start of a
+        // frame whose own trailer is off by a chunk.
+        let misleads = *kind == FaultKind::BadTrailer && gap == Gap::Skip && !stamped;
+        !misleads && Faults { seed: 0, faults: vec![fault] }.check(stamped).is_ok()
+    };
+    let kinds: Vec<FaultKind> = FaultKind::ALL.into_iter().filter(can_be).collect();
+    let kinds = match random.below(3) {
+        0 => kinds,
+        _ => vec![random.one_of(&kinds)],
+    };
+    let rate = random.one_of(&[0.01, 0.03, 0.05]) / kinds.len() as f64;
+    let faults = kinds.into_iter().map(|kind| Fault { kind, when: When::Rate(rate) }).collect();
+    Faults { seed: random.any(), faults }
+}
+
+fn counts(books: &Books, archived: u64, digest: u64) -> Counts {
+    Counts::from([
+        ("passed", books.passed),
+        ("overrun", books.overrun),
+        ("corrupt", books.corrupt),
+        ("no_slab", books.proc.no_slab),
+        ("queue_full", books.proc.queue_full),
+        ("io", books.arch.io),
+        ("archived", archived),
+        ("digest", digest),
+    ])
+}
