@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 
-use super::survey::{Boundary, Extent, Survey};
+use super::survey::{Boundary, Extent, Survey, leading_back};
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
 use crate::loss::{Loss, LossReason, Refusal};
@@ -191,6 +191,11 @@ impl Counted {
             if !stamped && !before.is_plausible() {
                 return Err(Refusal::NoFrame);
             }
+        }
+        // And the end: an old trailer in a gap that is skipped may lead back as well, from farther off.
+        let slot_bytes = extent.end - start;
+        if !stamped && leading_back(device, start, slot_bytes).next() != Some(trailer) {
+            return Err(Refusal::NoFrame);
         }
         Ok(Candidate { start, epoch: self.epoch, sequence, trailer, stamped })
     }

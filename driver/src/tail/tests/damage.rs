@@ -136,7 +136,7 @@ fn one_damaged_frame_costs_no_others_where_headers_are_and_few_where_none_is() {
                 let at = |number| (number == 20).then_some(damage);
                 let needless = needless(stamps, at, behind);
                 let most = match damage {
-                    Damage::PointerLow => 2 - u64::from(stamps),
+                    Damage::PointerLow if stamps => 1,
                     _ if stamps => 0,
                     // Where no header stands, nothing but an unbroken chain is believed: those up to
                     // the next boundary that the counters told, and one behind it.
