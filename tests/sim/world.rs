@@ -357,11 +357,14 @@ impl World {
     }
 }
 
-/// Good frames that a fault may cost. Where trailers do not lead back to where their frames begin,
-/// frames are lost up to the next place that the counters told, which may be far if nobody looked.
+/// Good frames that a fault may cost. Where a trailer does not lead back to where its frame begins,
+/// frames may be lost up to the next place that the counters told: at worst all that lay in the ring
+/// when somebody looked.
 fn price(kind: FaultKind) -> u64 {
     match kind {
-        FaultKind::Aborted | FaultKind::NoTrailer | FaultKind::BadTrailer => 8,
+        FaultKind::Aborted | FaultKind::NoTrailer | FaultKind::BadTrailer | FaultKind::BitFlip => {
+            100
+        }
         _ => 2,
     }
 }
