@@ -268,7 +268,8 @@ impl Fpga {
     }
 
     /// Whether there is an interrupt handler.
-    pub(crate) fn is_stamped(&self) -> bool {
+    #[must_use]
+    pub fn is_stamped(&self) -> bool {
         self.interrupt.is_some()
     }
 

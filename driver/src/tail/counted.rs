@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 
-use super::survey::{Boundary, Extent, Survey, leading_back};
+use super::survey::{Boundary, Extent, Survey};
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
 use crate::loss::{Loss, LossReason, Refusal};
 use crate::registers::{Progress, Reach, Registers, RegistersError};
-use crate::ring::{Timestamp, slot};
+use crate::ring::{Timestamp, padded, slot};
 use crate::validate::Candidate;
 
 /// Follows `complete` and `frames`.
@@ -192,10 +192,13 @@ impl Counted {
                 return Err(Refusal::NoFrame);
             }
         }
-        // And the end: an old trailer in a gap that is skipped may lead back as well, from farther off.
-        let slot_bytes = extent.end - start;
-        if !stamped && leading_back(device, start, slot_bytes).next() != Some(trailer) {
-            return Err(Refusal::NoFrame);
+        // And the end: in a gap that is skipped an old trailer may stand, and lead back as well.
+        let nearer_end = extent.end - 2 * GAP_BYTES as u64;
+        if !stamped && nearer_end > start {
+            let nearer = device.ring().trailer(nearer_end);
+            if nearer.is_plausible() && start + padded(nearer.length) == nearer_end {
+                return Err(Refusal::NoFrame);
+            }
         }
         Ok(Candidate { start, epoch: self.epoch, sequence, trailer, stamped })
     }
