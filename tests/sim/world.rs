@@ -361,16 +361,21 @@ impl World {
     }
 }
 
-/// Good frames that a fault may cost. On a bare ring, where a trailer does not lead back to where its
-/// frame begins, frames are lost up to the next place that the counters told: at worst all that lay in
-/// the ring when somebody looked. Headers tell the others, unless damaged frames lie side by side.
+/// Good frames that a fault may cost. On a bare ring, where a trailer or the pointer does not lead to
+/// where a frame begins, frames are lost up to the next place that the counters told: at worst all that
+/// lay in the ring when somebody looked. Headers tell the others, unless damaged frames lie side by
+/// side.
 fn price(kind: FaultKind, stamped: bool) -> u64 {
     match kind {
-        FaultKind::Aborted | FaultKind::NoTrailer | FaultKind::BadTrailer | FaultKind::BitFlip => {
+        FaultKind::Aborted
+        | FaultKind::NoTrailer
+        | FaultKind::BadTrailer
+        | FaultKind::BitFlip
+        | FaultKind::PointerOff => {
             if stamped {
                 20
             } else {
-                100
+                1000
             }
         }
         _ => 2,
@@ -388,7 +393,7 @@ fn any_faults(stamped: bool, random: &mut Random) -> Faults {
         0 => kinds,
         _ => vec![random.one_of(&kinds)],
     };
-    let rate = random.one_of(&[0.01, 0.03, 0.05]) / kinds.len() as f64;
+    let rate = random.one_of(&[0.01, 0.05, 0.1, 0.4]) / kinds.len() as f64;
     let faults = kinds.into_iter().map(|kind| Fault { kind, when: When::Rate(rate) }).collect();
     Faults { seed: random.any(), faults }
 }

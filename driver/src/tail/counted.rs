@@ -9,7 +9,7 @@ use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
 use crate::loss::{Loss, LossReason, Refusal};
 use crate::registers::{Progress, Reach, Registers, RegistersError};
-use crate::ring::{Timestamp, padded, slot};
+use crate::ring::{Timestamp, slot};
 use crate::validate::Candidate;
 
 /// Follows `complete` and `frames`.
@@ -189,14 +189,6 @@ impl Counted {
             }
             // Without a header in front, the trailer in front proves the start: a pointer may be wrong.
             if !stamped && !before.is_plausible() {
-                return Err(Refusal::NoFrame);
-            }
-        }
-        // And the end: in a gap that is skipped an old trailer may stand, and lead back as well.
-        let nearer_end = extent.end - 2 * GAP_BYTES as u64;
-        if !stamped && nearer_end > start {
-            let nearer = device.ring().trailer(nearer_end);
-            if nearer.is_plausible() && start + padded(nearer.length) == nearer_end {
                 return Err(Refusal::NoFrame);
             }
         }

@@ -62,34 +62,50 @@ impl<'a> Survey<'a> {
         extents
     }
 
-    /// The chain of trailers from `to` down, the last frame first, as far as it can be believed.
+    /// The chain of trailers from `to` down, the last frame first. If it does not arrive at `from`, a
+    /// trailer may have led it astray, and it is believed as far as its links are proven.
     pub(super) fn down(&self, from: Boundary, to: Boundary) -> Vec<Extent> {
         let mut extents = Vec::new();
         let mut boundary = to;
-        let mut is_broken = false;
-        while boundary.number > from.number && boundary.cursor > from.cursor && !is_broken {
-            match self.start_of(boundary.cursor) {
-                Some(start) if start < from.cursor => break,
-                Some(start) => {
-                    let end = boundary.cursor;
-                    boundary = Boundary { cursor: start, number: boundary.number - 1 };
-                    extents.push(Extent { start: boundary, end });
-                }
-                None => is_broken = true,
-            }
+        while boundary.number > from.number && boundary.cursor > from.cursor {
+            let end = boundary.cursor;
+            let Some(start) = self.start_of(end).filter(|&start| start >= from.cursor) else {
+                break;
+            };
+            boundary = Boundary { cursor: start, number: boundary.number - 1 };
+            extents.push(Extent { start: boundary, end });
         }
-        if boundary != from && (is_broken || boundary.number == from.number) {
-            self.drop_unproven(&mut extents);
+        if boundary != from {
+            let proven = extents.iter().take_while(|extent| self.is_proven(extent)).count();
+            extents.truncate(proven);
         }
         extents
     }
 
-    /// The last frame of a broken chain starts where its own trailer says and nothing else: a trailer
-    /// with a wrong length leads anywhere. A header in front of it proves it.
-    fn drop_unproven(&self, extents: &mut Vec<Extent>) {
-        let is_proven =
-            |extent: &Extent| self.frame_at(extent.start.cursor, extent.end) == Some(extent.end);
-        while extents.pop_if(|lowest| !is_proven(lowest)).is_some() && self.stamped {}
+    /// Whether one frame and no more lies there: by its header, or on a bare ring by the trailer in
+    /// front of it, and that no other one stands inside.
+    fn is_proven(&self, Extent { start, end }: &Extent) -> bool {
+        if self.stamped {
+            return self.frame_at(start.cursor, *end) == Some(*end);
+        }
+        let chunks = start.cursor / CHUNK_BYTES as u64 + 1..*end / CHUNK_BYTES as u64 - 1;
+        let mut inside = chunks.map(|chunk| self.device.ring().trailer(chunk * CHUNK_BYTES as u64));
+        self.is_clear(start.cursor) && !inside.any(|trailer| trailer.is_plausible())
+    }
+
+    /// Whether a frame can start there. On a bare ring a trailer has to stand in front, and no second
+    /// one in front of that: in a gap that is skipped an old trailer may stand.
+    fn is_clear(&self, start: u64) -> bool {
+        let is_trailer = |end| end > 0 && self.device.ring().trailer(end).is_plausible();
+        let gap = GAP_BYTES as u64;
+        let is_alone = || start < 2 * SLOT_BYTES_MIN || !is_trailer(start - 2 * gap);
+        self.stamped || start == 0 || (start >= 2 * gap && is_trailer(start - gap) && is_alone())
+    }
+
+    /// The trailer of the frame before.
+    fn trailer_in_front(&self, start: u64) -> Option<Trailer> {
+        let end = start.checked_sub(GAP_BYTES as u64).filter(|&end| end > 0)?;
+        Some(self.device.ring().trailer(end))
     }
 
     /// Where the frame starts that ends at this boundary, by its trailer.
@@ -161,10 +177,13 @@ impl<'a> Survey<'a> {
         1 + starts.count() as u64
     }
 
-    /// Where the frame that starts at `start` ends, if its header and its trailer say the same.
+    /// Where the frame that starts at `start` ends, if its header and its trailer say the same. Frames
+    /// that were aborted one after the other have the trailer of the one before them all, which may
+    /// lead over several of them.
     fn frame_at(&self, start: u64, limit: u64) -> Option<u64> {
         let trailer = by_header(self.device, start).filter(|_| self.stamped)?;
-        Some(start + slot(trailer.length)).filter(|&end| end <= limit)
+        let is_stale = self.trailer_in_front(start) == Some(trailer);
+        Some(start + slot(trailer.length)).filter(|&end| end <= limit && !is_stale)
     }
 }
 
