@@ -3,6 +3,10 @@
 //! writes were in flight, it is erased, which leaves a hole as if it had never been begun. Then the
 //! index is made again. Nothing else is changed, and doing it twice changes nothing.
 //!
+//! A record is whole if its header and body fit their checksums: it was delivered so, and stays,
+//! whatever is in it; what no driver should have delivered is told. No checksum is over the zeros
+//! behind the body; where those alone are torn, they are zeros again.
+//!
 //! A record that the index names was finished. If it is not whole now, it is damaged: it stays, is
 //! told, and stays named. Where a segment has no index, only that of the last one can have been
 //! written when the crash came; in the others everything is taken for finished.
@@ -21,8 +25,8 @@ use super::scan::{Entry, Extent};
 use super::segment::INDEX_SUFFIX;
 use super::store::{self, DiskFile};
 use super::verify::{Problems, not_whole};
-use super::walk::{Step, Walk};
-use super::witness::{Named, Witness};
+use super::walk::{Flaw, Step, Walk};
+use super::witness::Witness;
 use crate::record::RecordKind;
 
 /// Zeros are written in pieces of this size.
@@ -142,7 +146,7 @@ fn remove_orphans(
         if archive.segments().iter().any(|segment| segment.number == number) {
             continue;
         }
-        if Witness::open(&path)?.named_end() > 0 {
+        if !Witness::open(&path)?.is_empty() {
             report.damaged.add(number, 0, "an index without its segment");
             continue;
         }
@@ -162,30 +166,36 @@ fn recover_segment(
     progress: &mut impl FnMut(u64),
 ) -> Result<(), RecoverError> {
     let index_path = segment.path.with_extension(INDEX_SUFFIX);
-    let mut witness = Witness::open(&index_path)?;
-    let mut walk = Walk::open(segment.number, &segment.path, witness.named_end())?;
-    let mut index = Rebuilt { path: index_path.clone(), entries: Vec::new() };
+    let mut walk = Walk::open(segment.number, &segment.path, Witness::open(&index_path)?)?;
+    let mut index = Rebuilt { path: index_path, entries: Vec::new() };
     let (mut after, mut unfinished) = (None, Unfinished::default());
-    let may_be_unfinished = witness.exists() || is_last;
+    let may_be_unfinished = walk.witness().exists() || is_last;
     if let Err(error) = walk.scan().header() {
         report.damaged.add(segment.number, 0, error.to_string());
     }
-    while let Some(step) = walk.next()? {
+    while let Some((step, named)) = walk.next()? {
         match step {
-            Step::Whole(entry) => {
-                forget_below(&mut witness, &entry, &index_path)?;
+            // It speaks for itself, whatever the index says of it.
+            Step::Whole { entry, flaw } => {
                 index.add(&entry.indexed());
                 after = report.whole(&entry).or(after);
+                let is_named = named.iter().any(|named| named.offset == entry.offset);
+                match flaw {
+                    Some(Flaw { padding: Some(extent), .. }) if !is_named && may_be_unfinished => {
+                        unfinished.inner.push(Cut { extent, after });
+                    }
+                    Some(flaw) => report.damaged.add(segment.number, entry.offset, flaw.what),
+                    None => {}
+                }
             }
             Step::Damaged(extent) => {
-                let named = take_named(&mut witness, extent.end(), &index_path)?;
                 // What was reserved and never written is neither damage nor unfinished.
                 if !extent.zeros && named.is_empty() && may_be_unfinished {
                     unfinished.inner.push(Cut { extent, after });
                 } else if !extent.zeros {
                     report.damaged.add(extent.segment, extent.offset, extent.what);
                 }
-                keep_named(&named, segment.number, &mut index, report);
+                keep_named(named, segment.number, &mut index, report);
             }
             Step::Tail(extent) if extent.zeros || may_be_unfinished => {
                 unfinished.tail = Some(Cut { extent, after });
@@ -196,38 +206,11 @@ fn recover_segment(
         }
         progress(walk.scan().position());
     }
-    let named = take_named(&mut witness, u64::MAX, &index_path)?;
-    keep_named(&named, segment.number, &mut index, report);
+    keep_named(walk.named_beyond(), segment.number, &mut index, report);
     // First the cut, of what no index names: on a full disk it makes room for the index.
     report.remove(unfinished, &segment.path)?;
     report.indexes_rebuilt += u64::from(index.finish(report.dry_run, held)?);
     Ok(())
-}
-
-/// Takes off what the index says up to the end of a whole record, which speaks for itself.
-fn forget_below(
-    witness: &mut Witness,
-    entry: &Entry,
-    index_path: &Path,
-) -> Result<(), RecoverError> {
-    let mut take = || witness.take_below(entry.end());
-    while take().map_err(RecoverError::at("read", index_path))?.is_some() {}
-    Ok(())
-}
-
-/// Takes off the records that the index names up to `end`, where no whole record stands.
-fn take_named(
-    witness: &mut Witness,
-    end: u64,
-    index_path: &Path,
-) -> Result<Vec<IndexEntry>, RecoverError> {
-    let mut named = Vec::new();
-    while let Some(next) = witness.take_below(end).map_err(RecoverError::at("read", index_path))? {
-        if let Named::Record(entry) = next {
-            named.push(entry);
-        }
-    }
-    Ok(named)
 }
 
 /// Keeps in the index what it names where no whole record stands: it is the witness that one did.

@@ -129,8 +129,17 @@ pub(super) struct SegmentScan {
     header: Result<SegmentHeader, SegmentError>,
     /// Session of the records; the first one's where the segment's header does not tell.
     session: Option<u64>,
-    /// Behind the last record that the index names: no damage reaches across.
-    named_end: u64,
+    /// No damage reaches across this place.
+    border: u64,
+    /// A record whose header is valid and whose body is not, as the caller has found.
+    rejected: Option<Rejected>,
+}
+
+#[derive(Debug)]
+struct Rejected {
+    offset: u64,
+    sequence: u64,
+    what: String,
 }
 
 /// The first bytes of a record's place.
@@ -156,14 +165,22 @@ impl SegmentScan {
             position: SEGMENT_HEADER_BYTES as u64,
             session: header.as_ref().ok().map(|header| header.session.session),
             header,
-            named_end: 0,
+            border: u64::MAX,
+            rejected: None,
         })
     }
 
     /// Keeps damage in front of this place apart from damage behind it.
-    pub(super) fn split_at(mut self, named_end: u64) -> SegmentScan {
-        self.named_end = named_end;
-        self
+    pub(super) fn split_at(&mut self, border: u64) {
+        self.border = border;
+    }
+
+    /// Goes back to a record that was found last and is not whole: what comes next is the damage that
+    /// begins with it. Its length is not to be trusted either, so it hides no record that stands in it.
+    pub(super) fn reject(&mut self, entry: &Entry, what: String) {
+        let (offset, sequence) = (entry.offset, entry.header.sequence);
+        self.rejected = Some(Rejected { offset, sequence, what });
+        self.position = offset;
     }
 
     pub(super) fn header(&self) -> &Result<SegmentHeader, SegmentError> {
@@ -207,6 +224,11 @@ impl SegmentScan {
 
     fn find(&mut self) -> io::Result<Found> {
         let block = Block::read(&self.file, self.position, self.bytes)?;
+        if let Some(Rejected { offset, sequence, what }) = &self.rejected
+            && *offset == self.position
+        {
+            return self.resynchronise(&block, Some(*sequence), what.clone());
+        }
         let header = match self.parse(&block) {
             Ok(header) => header,
             Err(what) => return self.resynchronise(&block, None, what),
@@ -214,8 +236,7 @@ impl SegmentScan {
         self.session = Some(header.session);
         let (end, sequence) = (self.position + header.record_bytes() as u64, header.sequence);
         if end > self.bytes {
-            let missing = end - self.bytes;
-            let what = format!("the record of sequence {sequence} ends {missing} bytes too early");
+            let what = format!("the record of sequence {sequence} ends behind the segment's end");
             return self.resynchronise(&block, Some(sequence), what);
         }
         match self.content(&header, &block)? {
@@ -289,7 +310,7 @@ impl SegmentScan {
         };
         while offset < self.bytes {
             let block = Block::read(&self.file, offset, self.bytes)?;
-            if offset == self.named_end || self.parse(&block).is_ok() {
+            if offset >= self.border || self.parse(&block).is_ok() {
                 return Ok(Found::Damaged(extent(offset, zeros)));
             }
             zeros &= block.is_zero();

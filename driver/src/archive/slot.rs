@@ -23,13 +23,22 @@ pub(super) enum SlotError {
     TrailerLength { trailer: u32, record: u32 },
 }
 
-/// Checks the body and the zeros behind it.
-pub(super) fn check(header: &RecordHeader, record: &[u8]) -> Result<(), SlotError> {
-    let body_end = RECORD_HEADER_BYTES + header.body_bytes();
-    if header.kind == RecordKind::Frame {
-        check_frame(header.length, record)?;
+/// Where the body ends in its record.
+pub(super) fn body_end(header: &RecordHeader) -> usize {
+    RECORD_HEADER_BYTES + header.body_bytes()
+}
+
+/// Checks the body.
+pub(super) fn check_body(header: &RecordHeader, record: &[u8]) -> Result<(), SlotError> {
+    match header.kind {
+        RecordKind::Frame => check_frame(header.length, record),
+        RecordKind::Loss => Ok(()),
     }
-    check_zero(record, body_end, header.record_bytes())
+}
+
+/// Checks the zeros behind the body.
+pub(super) fn check_padding(header: &RecordHeader, record: &[u8]) -> Result<(), SlotError> {
+    check_zero(record, body_end(header), header.record_bytes())
 }
 
 fn check_frame(length: u32, record: &[u8]) -> Result<(), SlotError> {
@@ -81,7 +90,7 @@ mod tests {
         let with = |changes: &[(usize, u8)]| {
             let mut record = frame.record().to_vec();
             changes.iter().for_each(|(at, value)| record[*at] = *value);
-            check(&header, &record)
+            check_body(&header, &record).and_then(|()| check_padding(&header, &record))
         };
         // Payload 128-227, zeros up to 243, trailer 244-255, zeros from 256.
         assert_eq!(with(&[]), Ok(()));

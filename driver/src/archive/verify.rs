@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::directory::Directory;
 use super::error::ReadError;
+use super::index::IndexEntry;
 use super::reader::{ArchiveReader, SegmentPath, indexes};
 use super::scan::{Content, Entry, Extent};
 use super::segment::INDEX_SUFFIX;
 use super::walk::{Step, Walk};
-use super::witness::{Named, Witness};
+use super::witness::Witness;
 
 /// Problems that are told one by one; the others are only counted.
 const PROBLEMS_KEPT: usize = 100;
@@ -155,29 +156,31 @@ impl Verifier {
         progress: &mut impl FnMut(u64),
     ) -> Result<(), ReadError> {
         let index_path = segment.path.with_extension(INDEX_SUFFIX);
-        let mut witness = Witness::open(&index_path)?;
-        let mut walk = Walk::open(segment.number, &segment.path, witness.named_end())?;
-        let io = |error| ReadError::at("read", &index_path)(error);
+        let mut walk = Walk::open(segment.number, &segment.path, Witness::open(&index_path)?)?;
+        let (is_indexed, named_end) = (walk.witness().exists(), walk.witness().named_end());
         self.check_number(segment.number);
         self.check_header(segment.number, &walk);
-        while let Some(step) = walk.next()? {
+        self.check_readable(segment.number, walk.witness());
+        while let Some((step, named)) = walk.next()? {
             match step {
-                Step::Whole(entry) => {
+                Step::Whole { entry, flaw } => {
                     self.record(&entry);
-                    self.check_index(&entry, &mut witness).map_err(io)?;
+                    self.check_index(&entry, named);
+                    if let Some(flaw) = flaw {
+                        self.report.problems.add(entry.segment, entry.offset, flaw.what);
+                    }
                 }
                 Step::Damaged(extent) => {
-                    self.damaged(&extent, witness.named_end());
-                    self.check_unnamed(&extent, &mut witness).map_err(io)?;
+                    self.damaged(&extent, named_end);
+                    self.misnamed(extent.segment, named);
                 }
                 Step::Tail(extent) => self.tail(extent),
             }
             progress(walk.scan().position());
         }
+        self.misnamed(segment.number, walk.named_beyond());
         let end = walk.scan().file_bytes();
-        let beyond = Extent { offset: end, bytes: u64::MAX - end, ..nothing(segment.number) };
-        self.check_unnamed(&beyond, &mut witness).map_err(io)?;
-        self.order.doubtful_since |= !witness.exists();
+        self.order.doubtful_since |= !is_indexed;
         self.report.segments += 1;
         self.report.bytes += end;
         Ok(())
@@ -212,8 +215,8 @@ impl Verifier {
         match entry.content {
             Content::Loss(loss) => {
                 self.report.losses += 1;
-                self.report.frames_lost = self.report.frames_lost.saturating_add(loss.count);
-                self.order.lost_since = self.order.lost_since.saturating_add(loss.count);
+                add(&mut self.report.frames_lost, loss.count);
+                add(&mut self.order.lost_since, loss.count);
             }
             Content::Frame { .. } => {
                 self.report.frames += 1;
@@ -234,8 +237,8 @@ impl Verifier {
         let told = order.lost_since.max(entry.header.lost_before);
         let missing = (sequence - last - 1).saturating_sub(told);
         match order.doubtful_since {
-            true => self.report.unaccounted += missing,
-            false => self.report.skipped += missing,
+            true => add(&mut self.report.unaccounted, missing),
+            false => add(&mut self.report.skipped, missing),
         }
     }
 
@@ -262,51 +265,44 @@ impl Verifier {
         }
     }
 
+    fn check_readable(&mut self, segment: u32, witness: &Witness) {
+        for (number, error) in witness.unreadable() {
+            self.report.problems.add(segment, 0, format!("entry {number}: {error}"));
+        }
+    }
+
     /// The index may name a whole record, and if it does, has to tell the same.
-    fn check_index(&mut self, entry: &Entry, witness: &mut Witness) -> std::io::Result<()> {
+    fn check_index(&mut self, entry: &Entry, named: &[IndexEntry]) {
         let expected = entry.indexed();
-        let mut is_named = false;
-        while let Some(named) = witness.take_below(entry.end())? {
-            match named {
-                Named::Record(named) if named.offset == entry.offset => {
-                    is_named = true;
-                    if named != expected {
-                        let what = format!("the index contradicts sequence {}", expected.sequence);
-                        self.report.problems.add(entry.segment, entry.offset, what);
-                    }
+        let is_here = |named: &&IndexEntry| named.offset == entry.offset;
+        self.report.unindexed += u64::from(!named.iter().any(|named| is_here(&named)));
+        for other in named.iter().filter(|named| **named != expected) {
+            match is_here(&other) {
+                true => {
+                    let what = format!("the index contradicts sequence {}", expected.sequence);
+                    self.report.problems.add(entry.segment, entry.offset, what);
                 }
-                other => self.misnamed(entry.segment, &other),
+                false => self.misnamed(entry.segment, std::slice::from_ref(other)),
             }
         }
-        self.report.unindexed += u64::from(!is_named);
-        Ok(())
     }
 
     /// The index must not name anything where no whole record stands.
-    fn check_unnamed(&mut self, extent: &Extent, witness: &mut Witness) -> std::io::Result<()> {
-        while let Some(named) = witness.take_below(extent.end())? {
-            self.misnamed(extent.segment, &named);
+    fn misnamed(&mut self, segment: u32, named: &[IndexEntry]) {
+        for entry in named {
+            self.report.problems.add(segment, entry.offset, not_whole(entry.sequence));
         }
-        Ok(())
     }
+}
 
-    fn misnamed(&mut self, segment: u32, named: &Named) {
-        let (offset, what) = match named {
-            Named::Record(entry) => (entry.offset, not_whole(entry.sequence)),
-            Named::Unreadable { number, error } => (0, format!("entry {number}: {error}")),
-        };
-        self.report.problems.add(segment, offset, what);
-    }
+/// Any number may stand in a record: what no counter holds is counted as the largest number.
+fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
 }
 
 /// What to say where the index names a record that does not stand there whole.
 pub(super) fn not_whole(sequence: u64) -> String {
     format!("the index names sequence {sequence}, which is not whole")
-}
-
-fn nothing(segment: u32) -> Extent {
-    let what = String::new();
-    Extent { segment, offset: 0, bytes: 0, zeros: true, records: 0, sequence: None, what }
 }
 
 #[cfg(test)]

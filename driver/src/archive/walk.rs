@@ -1,117 +1,154 @@
 //! A walk through a segment that reads everything, and tells damage in the middle from the tail
 //! behind the last whole record and the last one that the index named.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use super::error::ReadError;
+use super::index::IndexEntry;
 use super::scan::{Entry, Extent, Found, SegmentScan};
 use super::slot;
+use super::witness::Witness;
 
 /// What was read.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A record whose header and body fit their checksums; its bytes are in [`Walk::record`].
-    Whole(Entry),
-    /// Bytes without a whole record, though one stands behind them, or stood in them or behind
-    /// them by the index.
+    /// A record whose header and body fit their checksums.
+    Whole {
+        /// The record.
+        entry: Entry,
+        /// What no driver would have written so, though the checksums fit.
+        flaw: Option<Flaw>,
+    },
+    /// Bytes without a whole record, though one stands behind them, or stood in them by the index.
     Damaged(Extent),
-    /// Everything behind the last whole record and the last named one.
+    /// Everything behind the last whole record and, in the same damage, the last named one.
     Tail(Extent),
+}
+
+/// What is wrong with a record whose checksums fit.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    pub(super) what: String,
+    /// The zeros behind the body, if nothing else is wrong: no checksum is over them.
+    pub(super) padding: Option<Extent>,
 }
 
 /// The walk.
 #[derive(Debug)]
 pub(super) struct Walk {
     scan: SegmentScan,
+    witness: Witness,
     record: Vec<u8>,
-    /// What was not whole since the last whole record.
-    bad: Option<Extent>,
-    /// A whole record that waits for the damage in front of it to be told.
-    held: Option<Entry>,
-    /// Behind the last record that the index names.
-    named_end: u64,
+    bad: Bad,
+    ready: VecDeque<Step>,
+}
+
+/// What was not whole since the last whole record.
+#[derive(Debug, Default)]
+struct Bad {
+    /// Up to the end of the last record in it that the index names.
+    named: Option<Extent>,
+    /// Behind that.
+    rest: Option<Extent>,
 }
 
 impl Walk {
-    /// A walk through a segment whose index names records up to `named_end`.
-    pub(super) fn open(number: u32, path: &Path, named_end: u64) -> Result<Walk, ReadError> {
-        let scan = SegmentScan::open(number, path)?.split_at(named_end);
-        Ok(Walk { scan, record: Vec::new(), bad: None, held: None, named_end })
+    /// A walk through a segment and what its index says.
+    pub(super) fn open(number: u32, path: &Path, witness: Witness) -> Result<Walk, ReadError> {
+        let scan = SegmentScan::open(number, path)?;
+        let (record, bad, ready) = (Vec::new(), Bad::default(), VecDeque::new());
+        Ok(Walk { scan, witness, record, bad, ready })
     }
 
     pub(super) fn scan(&self) -> &SegmentScan {
         &self.scan
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Step>, ReadError> {
-        if let Some(entry) = self.held.take() {
-            return Ok(Some(Step::Whole(entry)));
-        }
-        while let Some(found) = self.scan.next()? {
-            let bad = match found {
-                Found::Damaged(extent) | Found::Tail(extent) => extent,
-                Found::Record(entry) => match self.read(&entry)? {
-                    Ok(()) => return Ok(Some(self.whole(entry))),
-                    Err(what) => torn(&entry, what),
-                },
-            };
-            if let Some(named) = self.take_bad(bad) {
-                return Ok(Some(Step::Damaged(named)));
-            }
-        }
-        Ok(self.bad.take().map(|bad| match bad.offset < self.named_end {
-            true => Step::Damaged(bad),
-            false => Step::Tail(bad),
-        }))
+    pub(super) fn witness(&self) -> &Witness {
+        &self.witness
     }
 
-    /// Reads a record; what is wrong if it is not whole to the last byte of its padding.
-    fn read(&mut self, entry: &Entry) -> Result<Result<(), String>, ReadError> {
-        match self.scan.read(entry, &mut self.record) {
-            Ok(()) => Ok(slot::check(&entry.header, &self.record)
-                .map_err(|error| format!("record of sequence {}: {error}", entry.header.sequence))),
-            Err(ReadError::Damaged { what, .. }) => Ok(Err(what)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Takes in what is not whole; what is in front of it if the border of the index is between.
-    fn take_bad(&mut self, bad: Extent) -> Option<Extent> {
-        match &mut self.bad {
-            Some(before) if before.offset < self.named_end && bad.offset >= self.named_end => {
-                self.bad.replace(bad)
-            }
-            Some(before) => {
-                before.join(&bad);
-                None
-            }
-            None => {
-                self.bad = Some(bad);
-                None
+    /// What stands next, and what the index names in it.
+    pub(super) fn next(&mut self) -> Result<Option<(Step, &[IndexEntry])>, ReadError> {
+        while self.ready.is_empty() {
+            self.scan.split_at(self.witness.border(self.scan.position()));
+            match self.scan.next()? {
+                Some(Found::Record(entry)) => self.record(entry)?,
+                Some(Found::Damaged(extent) | Found::Tail(extent)) => {
+                    let reach = self.witness.reach_below(extent.end());
+                    self.bad.add(extent, reach);
+                }
+                None => {
+                    let Bad { named, rest } = std::mem::take(&mut self.bad);
+                    self.ready.extend(named.map(Step::Damaged));
+                    self.ready.extend(rest.map(Step::Tail));
+                    break;
+                }
             }
         }
+        let Some(step) = self.ready.pop_front() else { return Ok(None) };
+        let end = match &step {
+            Step::Whole { entry, .. } => entry.end(),
+            Step::Damaged(extent) | Step::Tail(extent) => extent.end(),
+        };
+        Ok(Some((step, self.witness.take_below(end))))
     }
 
-    fn whole(&mut self, entry: Entry) -> Step {
-        match self.bad.take() {
-            None => Step::Whole(entry),
-            Some(bad) => {
-                self.held = Some(entry);
-                Step::Damaged(bad)
+    /// What the index names behind the segment's end.
+    pub(super) fn named_beyond(&mut self) -> &[IndexEntry] {
+        self.witness.take_rest()
+    }
+
+    /// Reads a record; one that is not whole is damage.
+    fn record(&mut self, entry: Entry) -> Result<(), ReadError> {
+        match self.scan.read(&entry, &mut self.record) {
+            Ok(()) => {
+                let Bad { named, rest } = std::mem::take(&mut self.bad);
+                self.ready.extend(named.into_iter().chain(rest).map(Step::Damaged));
+                self.ready.push_back(Step::Whole { entry, flaw: flaw(&entry, &self.record) });
             }
+            Err(ReadError::Damaged { what, .. }) => self.scan.reject(&entry, what),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+impl Bad {
+    /// Takes in what follows. The named records in the damage, up to its end, reach to `reach`.
+    fn add(&mut self, extent: Extent, reach: u64) {
+        if extent.offset < reach {
+            let rest = self.rest.take();
+            rest.into_iter().chain([extent]).for_each(|extent| join(&mut self.named, extent));
+        } else {
+            join(&mut self.rest, extent);
         }
     }
 }
 
-/// The extent of a record whose header is valid and whose body is not.
-fn torn(entry: &Entry, what: String) -> Extent {
-    Extent {
-        segment: entry.segment,
-        offset: entry.offset,
-        bytes: entry.end() - entry.offset,
-        zeros: false,
-        records: 1,
-        sequence: Some(entry.header.sequence),
-        what,
+fn join(before: &mut Option<Extent>, next: Extent) {
+    match before {
+        Some(before) => before.join(&next),
+        None => *before = Some(next),
     }
+}
+
+fn flaw(entry: &Entry, record: &[u8]) -> Option<Flaw> {
+    let what = |error| format!("record of sequence {}: {error}", entry.header.sequence);
+    if let Err(error) = slot::check_body(&entry.header, record) {
+        return Some(Flaw { what: what(error), padding: None });
+    }
+    let what = slot::check_padding(&entry.header, record).err().map(what)?;
+    let offset = entry.offset + slot::body_end(&entry.header) as u64;
+    let padding = Extent {
+        segment: entry.segment,
+        offset,
+        bytes: entry.end() - offset,
+        zeros: false,
+        records: 0,
+        sequence: Some(entry.header.sequence),
+        what: what.clone(),
+    };
+    Some(Flaw { what, padding: Some(padding) })
 }
