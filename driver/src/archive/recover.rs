@@ -9,7 +9,8 @@
 //!
 //! A record that the index names was finished. If it is not whole now, it is damaged: it stays, is
 //! told, and stays named. Where a segment has no index, only that of the last one can have been
-//! written when the crash came; in the others everything is taken for finished.
+//! written when the crash came; in the others everything is taken for finished, and where some of it
+//! is damaged no index is made, because it could not name that.
 
 use std::fs;
 use std::io;
@@ -63,7 +64,8 @@ pub struct RecoverReport {
     pub bytes_erased: u64,
     /// Records cut or erased that were begun and are not whole.
     pub records_torn: u64,
-    /// Indexes made again because they were missing or did not agree.
+    /// Indexes made again because they were missing or did not agree. Where damage stays in a segment
+    /// that has none, none is made: it would witness that nothing was there.
     pub indexes_rebuilt: u64,
     /// Indexes removed that named nothing and had no segment: one whose making was interrupted.
     pub indexes_removed: u64,
@@ -167,57 +169,97 @@ fn recover_segment(
 ) -> Result<(), RecoverError> {
     let index_path = segment.path.with_extension(INDEX_SUFFIX);
     let mut walk = Walk::open(segment.number, &segment.path, Witness::open(&index_path)?)?;
-    let mut index = Rebuilt { path: index_path, entries: Vec::new() };
-    let (mut after, mut unfinished) = (None, Unfinished::default());
     let may_be_unfinished = walk.witness().exists() || is_last;
+    let mut mending = Mending {
+        number: segment.number,
+        may_be_unfinished,
+        after: None,
+        unfinished: Unfinished::default(),
+        index: Rebuilt { path: index_path, entries: Vec::new() },
+        unnamed_stays: false,
+        report: &mut *report,
+    };
     if let Err(error) = walk.scan().header() {
-        report.damaged.add(segment.number, 0, error.to_string());
+        mending.damage(0, error.to_string());
     }
     while let Some((step, named)) = walk.next()? {
-        match step {
-            // It speaks for itself, whatever the index says of it.
-            Step::Whole { entry, flaw } => {
-                index.add(&entry.indexed());
-                after = report.whole(&entry).or(after);
-                let is_named = named.iter().any(|named| named.offset == entry.offset);
-                match flaw {
-                    Some(Flaw { padding: Some(extent), .. }) if !is_named && may_be_unfinished => {
-                        unfinished.inner.push(Cut { extent, after });
-                    }
-                    Some(flaw) => report.damaged.add(segment.number, entry.offset, flaw.what),
-                    None => {}
-                }
-            }
-            Step::Damaged(extent) => {
-                // What was reserved and never written is neither damage nor unfinished.
-                if !extent.zeros && named.is_empty() && may_be_unfinished {
-                    unfinished.inner.push(Cut { extent, after });
-                } else if !extent.zeros {
-                    report.damaged.add(extent.segment, extent.offset, extent.what);
-                }
-                keep_named(named, segment.number, &mut index, report);
-            }
-            Step::Tail(extent) if extent.zeros || may_be_unfinished => {
-                unfinished.tail = Some(Cut { extent, after });
-            }
-            Step::Tail(extent) => {
-                report.damaged.add(extent.segment, extent.offset, extent.what);
-            }
-        }
+        mending.step(step, named);
         progress(walk.scan().position());
     }
-    keep_named(walk.named_beyond(), segment.number, &mut index, report);
+    mending.keep_named(walk.named_beyond());
+    let Mending { unfinished, index, unnamed_stays, .. } = mending;
     // First the cut, of what no index names: on a full disk it makes room for the index.
     report.remove(unfinished, &segment.path)?;
-    report.indexes_rebuilt += u64::from(index.finish(report.dry_run, held)?);
+    if !unnamed_stays {
+        report.indexes_rebuilt += u64::from(index.finish(report.dry_run, held)?);
+    }
     Ok(())
 }
 
-/// Keeps in the index what it names where no whole record stands: it is the witness that one did.
-fn keep_named(named: &[IndexEntry], segment: u32, index: &mut Rebuilt, report: &mut RecoverReport) {
-    for entry in named {
-        index.add(entry);
-        report.damaged.add(segment, entry.offset, not_whole(entry.sequence));
+/// What becomes of a segment, step by step.
+struct Mending<'a> {
+    number: u32,
+    /// What is not whole and not named was never finished.
+    may_be_unfinished: bool,
+    /// Number of the last frame.
+    after: Option<u64>,
+    unfinished: Unfinished,
+    index: Rebuilt,
+    /// Damage stays that an index could not name: as a witness, it would say that nothing was there.
+    unnamed_stays: bool,
+    report: &'a mut RecoverReport,
+}
+
+impl Mending<'_> {
+    fn step(&mut self, step: Step, named: &[IndexEntry]) {
+        match step {
+            // It speaks for itself, whatever the index says of it.
+            Step::Whole { entry, flaw } => {
+                self.index.add(&entry.indexed());
+                self.after = self.report.whole(&entry).or(self.after);
+                let is_named = named.iter().any(|named| named.offset == entry.offset);
+                if let Some(flaw) = flaw {
+                    self.flaw(&entry, flaw, is_named);
+                }
+            }
+            // What was reserved and never written is neither damage nor unfinished.
+            Step::Damaged(extent) if extent.zeros => self.keep_named(named),
+            Step::Damaged(extent) if !named.is_empty() => {
+                self.damage(extent.offset, extent.what);
+                self.keep_named(named);
+            }
+            Step::Damaged(extent) if self.may_be_unfinished => self.erase(extent),
+            Step::Tail(extent) if extent.zeros || self.may_be_unfinished => {
+                self.unfinished.tail = Some(Cut { extent, after: self.after });
+            }
+            Step::Damaged(extent) | Step::Tail(extent) => {
+                self.unnamed_stays = true;
+                self.damage(extent.offset, extent.what);
+            }
+        }
+    }
+
+    fn flaw(&mut self, entry: &Entry, flaw: Flaw, is_named: bool) {
+        match flaw.padding.filter(|_| self.may_be_unfinished && !is_named) {
+            Some(padding) => self.erase(padding),
+            None => self.damage(entry.offset, flaw.what),
+        }
+    }
+
+    fn erase(&mut self, extent: Extent) {
+        self.unfinished.inner.push(Cut { extent, after: self.after });
+    }
+
+    fn damage(&mut self, offset: u64, what: String) {
+        self.report.damaged.add(self.number, offset, what);
+    }
+
+    /// Keeps in the index what it names where no whole record stands: it is the witness that one did.
+    fn keep_named(&mut self, named: &[IndexEntry]) {
+        for entry in named {
+            self.index.add(entry);
+            self.damage(entry.offset, not_whole(entry.sequence));
+        }
     }
 }
 

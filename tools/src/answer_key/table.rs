@@ -93,8 +93,9 @@ impl Table {
     }
 
     fn add(&mut self, entry: LedgerEntry, path: &Path) -> Result<(), AnswerKeyError> {
-        let expected = self.rows.last().map_or(entry.number, |row| row.entry.number + 1);
-        if entry.number != expected {
+        let last = self.rows.last().map(|row| row.entry.number);
+        let expected = last.map_or(entry.number, |last| last.saturating_add(1));
+        if entry.number != expected || last == Some(expected) {
             let (path, line, found) = (path.to_owned(), self.rows.len() + 1, entry.number);
             return Err(AnswerKeyError::Order { path, line, found, expected });
         }
@@ -109,7 +110,7 @@ impl Table {
 
     /// Number behind the last frame.
     pub(super) fn end(&self) -> u64 {
-        self.first() + self.rows.len() as u64
+        self.first().saturating_add(self.rows.len() as u64)
     }
 
     /// Numbers from the first frame of which anything is told to behind the last one.
@@ -117,7 +118,8 @@ impl Table {
         let is_told = |row: &Row| row.fate != Fate::Untold;
         let first = self.rows.iter().position(is_told).unwrap_or(self.rows.len()) as u64;
         let end = self.rows.iter().rposition(is_told).map_or(first, |place| place as u64 + 1);
-        self.first() + first..self.first() + end
+        let number = |place| self.first().saturating_add(place);
+        number(first)..number(end)
     }
 
     /// Place of the frame with this number.

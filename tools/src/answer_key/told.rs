@@ -235,6 +235,24 @@ mod tests {
         Archived { number: 77, epoch: 0, start: 32, time, length, crc32c: 0 }
     }
 
+    /// Any number may stand in a record with a right checksum.
+    #[test]
+    fn losses_that_reach_far_beyond_the_ledger_take_no_longer_than_it_is() {
+        let (mut table, mut told) = (table(5), Told::default());
+        for (sequence, count) in [(2, u64::MAX), (0, 1 << 60), (u64::MAX, 7), (4, u64::MAX)] {
+            told.loss(&mut table, None, &Loss { sequence, exact: true, ..loss(count) });
+        }
+        assert_eq!(fates(&table), "lllll");
+        assert_eq!((told.lost["overrun"], told.lost_unknown), (u64::MAX, u64::MAX));
+        assert_eq!((told.lost_twice, told.numbers.clone()), (4, Some(0..u64::MAX)));
+        let mut estimates = Estimates::default();
+        for _ in 0..3 {
+            told.loss(&mut table, Some(&mut estimates), &loss(u64::MAX));
+        }
+        estimates.spend(&mut table, 5);
+        assert_eq!(fates(&table), "lllll");
+    }
+
     fn loss(count: u64) -> Loss {
         let reason = LossReason::Overrun;
         Loss { reason, refusal: None, sequence: 0, count, exact: false, first: None, last: None }

@@ -71,8 +71,8 @@ impl Listing {
         self.frames += 1;
         let next = Gap { after: Some(sequence), ..Gap::default() };
         let gap = Gap { before: Some(sequence), ..std::mem::replace(&mut self.open, next) };
-        let missing = gap.after.map_or(0, |after| sequence.saturating_sub(after + 1));
-        self.skipped += missing.saturating_sub(gap.lost);
+        let missing = gap.after.map_or(0, |after| sequence.saturating_sub(after).saturating_sub(1));
+        self.skipped = self.skipped.saturating_add(missing.saturating_sub(gap.lost));
         gap
     }
 
@@ -192,5 +192,44 @@ impl Gap {
             time(loss.first),
             time(loss.last)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use circbuf_driver::loss::LossReason;
+    use circbuf_driver::record::{RecordHeader, RecordKind};
+
+    use super::*;
+
+    fn found(kind: RecordKind, sequence: u64, content: Content) -> Found {
+        #[rustfmt::skip]
+        let header = RecordHeader { kind, synthesised: true, camera: 0, length: 1, sequence, epoch: 0,
+            cursor: 0, realtime_ns: 0, monotonic_ns: 0, lost_before: 0, session: 0 };
+        Found::Record(Entry { segment: 0, offset: 4096, header, body_crc: 0, content })
+    }
+
+    fn frame(sequence: u64) -> Found {
+        let (time, geometry) = (Timestamp::default(), Geometry::default());
+        found(RecordKind::Frame, sequence, Content::Frame { time, geometry })
+    }
+
+    fn loss(sequence: u64, count: u64) -> Found {
+        let reason = LossReason::Overrun;
+        #[rustfmt::skip]
+        let loss = Loss { reason, refusal: None, sequence, count, exact: true, first: None, last: None };
+        found(RecordKind::Loss, sequence, Content::Loss(loss))
+    }
+
+    /// Found by fuzzing: any number may stand in a record with a right checksum.
+    #[test]
+    fn numbers_that_no_counter_holds_are_counted_as_the_largest() {
+        let mut listing = Listing::default();
+        let mut take = |found| listing.take(found).map(|(_, gap)| gap.lost);
+        assert_eq!(take(frame(u64::MAX)), Some(0));
+        assert_eq!([loss(5, u64::MAX), loss(7, u64::MAX)].map(&mut take), [None, None]);
+        assert_eq!(take(frame(0)), Some(u64::MAX));
+        assert_eq!([frame(u64::MAX), frame(1), frame(u64::MAX - 1)].map(take), [Some(0); 3]);
+        assert_eq!((listing.frames, listing.skipped), (5, u64::MAX));
     }
 }
