@@ -14,7 +14,7 @@ fn what_the_tail_delivers_is_lawful_whatever_the_writer_does() {
 
 #[test]
 fn a_mended_archive_keeps_what_was_whole_and_is_mended() {
-    target("archive").run_seeded(1000);
+    target("archive").run_seeded(2000);
 }
 
 #[test]

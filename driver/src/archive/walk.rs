@@ -51,6 +51,10 @@ struct Bad {
     named: Option<Extent>,
     /// Behind that.
     rest: Option<Extent>,
+    /// Where the named records end.
+    reach: u64,
+    /// Where the records end whose headers are valid.
+    torn_end: u64,
 }
 
 impl Walk {
@@ -80,7 +84,7 @@ impl Walk {
                     self.bad.add(extent, reach);
                 }
                 None => {
-                    let Bad { named, rest } = std::mem::take(&mut self.bad);
+                    let Bad { named, rest, .. } = std::mem::take(&mut self.bad);
                     self.ready.extend(named.map(Step::Damaged));
                     self.ready.extend(rest.map(Step::Tail));
                     break;
@@ -104,11 +108,14 @@ impl Walk {
     fn record(&mut self, entry: Entry) -> Result<(), ReadError> {
         match self.scan.read(&entry, &mut self.record) {
             Ok(()) => {
-                let Bad { named, rest } = std::mem::take(&mut self.bad);
+                let Bad { named, rest, .. } = std::mem::take(&mut self.bad);
                 self.ready.extend(named.into_iter().chain(rest).map(Step::Damaged));
                 self.ready.push_back(Step::Whole { entry, flaw: flaw(&entry, &self.record) });
             }
-            Err(ReadError::Damaged { what, .. }) => self.scan.reject(&entry, what),
+            Err(ReadError::Damaged { what, .. }) => {
+                self.bad.torn_end = self.bad.torn_end.max(entry.end());
+                self.scan.reject(&entry, what);
+            }
             Err(error) => return Err(error),
         }
         Ok(())
@@ -116,14 +123,16 @@ impl Walk {
 }
 
 impl Bad {
-    /// Takes in what follows. The named records in the damage, up to its end, reach to `reach`.
+    /// Takes in what follows. The named records in the damage, up to its end, reach to `reach`; a torn
+    /// one that begins in front of that stays to its own end.
     fn add(&mut self, extent: Extent, reach: u64) {
-        if extent.offset < reach {
-            let rest = self.rest.take();
-            rest.into_iter().chain([extent]).for_each(|extent| join(&mut self.named, extent));
-        } else {
-            join(&mut self.rest, extent);
+        self.reach = self.reach.max(reach);
+        if extent.offset >= self.reach {
+            return join(&mut self.rest, extent);
         }
+        self.reach = self.reach.max(self.torn_end);
+        let rest = self.rest.take();
+        rest.into_iter().chain([extent]).for_each(|extent| join(&mut self.named, extent));
     }
 }
 

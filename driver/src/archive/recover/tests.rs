@@ -328,6 +328,19 @@ fn an_entry_that_names_a_place_far_away_hides_no_other() {
     }
 }
 
+/// Found by fuzzing.
+#[test]
+fn a_damaged_record_that_is_named_too_short_stays_to_its_end() {
+    let (mut segment, index) = sealed();
+    segment[8192 + 200] ^= 1;
+    let broken = Broken::new(&segment, Some(&[&index[..64], &lying(8192, 100)].concat()));
+    for _ in 0..2 {
+        let report = broken.recover();
+        assert_eq!((report.bytes_erased, report.damaged.problems_total), (0, 2), "{report:?}");
+        assert!(broken.get().0 == segment);
+    }
+}
+
 #[test]
 fn without_an_index_only_the_last_segment_can_have_been_interrupted() {
     let (mut damaged, _) = sealed();
