@@ -69,7 +69,9 @@ impl ArchiveReader {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Walks through all records in order, reading little more than their headers.
+    /// Walks through all records in order, reading little more than their headers. Lengths are taken
+    /// from headers without a look at bodies, other than by [`super::verify()`] and
+    /// [`super::recover()`], which also find what stands whole within the length of a torn record.
     #[must_use]
     pub fn scan(&self) -> Scan<'_> {
         Scan { rest: self.segments.iter(), segment: None, bytes_before: 0 }
