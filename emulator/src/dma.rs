@@ -78,8 +78,14 @@ impl RingMemory {
         let words = &self.words()[offset / WORD_BYTES..][..bytes.len() / WORD_BYTES];
         let (values, rest) = bytes.as_chunks();
         debug_assert!(rest.is_empty());
-        for (word, value) in words.iter().zip(values) {
-            word.store(u64::from_ne_bytes(*value), Ordering::Relaxed);
+        let chunks = words.chunks(CHUNK_BYTES / WORD_BYTES);
+        for (words, values) in chunks.zip(values.chunks(CHUNK_BYTES / WORD_BYTES)) {
+            // SYNC POINT: a chunk before the next: a trailer before the gap behind it, and a gap before
+            // the payload behind it, for a driver that has no counters.
+            fence(Ordering::Release);
+            for (word, value) in words.iter().zip(values) {
+                word.store(u64::from_ne_bytes(*value), Ordering::Relaxed);
+            }
         }
     }
 
