@@ -70,7 +70,7 @@ pub enum Refusal {
     Padding,
     /// Point 3: the trailer has changed, or the copy holds another one.
     Trailer,
-    /// Point 3: no signature, or a length that is not the trailer's.
+    /// Point 3: no signature, a length that is not the trailer's, or the trailer in front is gone.
     Header,
     /// Point 4: the writer had come back to the slot in front, or the device was reset.
     Overtaken,

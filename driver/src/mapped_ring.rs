@@ -56,6 +56,13 @@ impl MappedRing {
         Trailer::parse(&self.chunk(end - CHUNK_BYTES as u64))
     }
 
+    /// What stands where the trailer of the frame in front of the one at `start` belongs: behind it there is
+    /// only the header slot.
+    #[must_use]
+    pub fn trailer_before(&self, start: u64) -> Trailer {
+        self.trailer((start % self.bytes()) + self.bytes() - GAP_BYTES as u64)
+    }
+
     /// The last word of the chunk that ends at `end`: where a trailer stands, marker and length.
     #[must_use]
     pub fn length_word(&self, end: u64) -> u32 {

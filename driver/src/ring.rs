@@ -61,6 +61,10 @@ pub struct Trailer {
 }
 
 impl Trailer {
+    /// What is read where nothing was ever written.
+    pub(crate) const NONE: Trailer =
+        Trailer { time: Timestamp { sec: 0, usec: 0 }, length: 0, marker: 0 };
+
     /// Reads the trailer from the last 12 bytes of a chunk.
     #[must_use]
     pub fn parse(chunk: &[u8; CHUNK_BYTES]) -> Trailer {

@@ -89,6 +89,9 @@ pub struct Candidate {
     pub trailer: Trailer,
     /// Whether the slot in front has to be stamped.
     pub stamped: bool,
+    /// What stands in front of the slot, where no counter protects it: the trailer of the frame before,
+    /// which the writer comes to first. `None` where counters do.
+    pub before: Option<Trailer>,
 }
 
 impl Candidate {
@@ -187,7 +190,9 @@ fn still_stands(device: &Device, candidate: &Candidate, seen: &FrameHeader) -> R
     }
     let header = ring.header(candidate.start);
     let lawful = header.is_stamped() && header.length() == candidate.trailer.length;
-    match !candidate.stamped || (lawful && header == *seen) {
+    let is_guarded =
+        candidate.before.is_none_or(|before| ring.trailer_before(candidate.start) == before);
+    match is_guarded && (!candidate.stamped || (lawful && header == *seen)) {
         true => Ok(()),
         false => Err(Refusal::Header),
     }
@@ -225,3 +230,6 @@ fn synthesised(device: &Device, length: u32) -> FrameHeader {
     let geometry = device.registers().map(|registers| registers.geometry()).unwrap_or_default();
     FrameHeader::synthesise(geometry, length)
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,7 +192,7 @@ impl Counted {
                 return Err(Refusal::NoFrame);
             }
         }
-        Ok(Candidate { start, epoch: self.epoch, sequence, trailer, stamped })
+        Ok(Candidate { start, epoch: self.epoch, sequence, trailer, stamped, before: None })
     }
 
     fn found(&mut self, candidate: Candidate) -> Step {

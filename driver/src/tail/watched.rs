@@ -165,11 +165,24 @@ impl Watched {
         }
         let stamped = self.stamped.unwrap_or(true);
         let start = self.next;
+        let before = self.trailer_before(device, trailer);
         self.learn_period(trailer.time);
         self.move_behind(device, start, trailer);
+        if before.is_none() {
+            return self.lose(1, LossReason::Overrun, Some(trailer.time), Some(trailer.time));
+        }
         let sequence = self.sequence;
         self.sequence += 1;
-        Step::Frame(Candidate { start, epoch: 0, sequence, trailer, stamped })
+        Step::Frame(Candidate { start, epoch: 0, sequence, trailer, stamped, before })
+    }
+
+    /// What stands in front of this frame's slot, if the writer left it there before the frame. What is
+    /// newer, or no trailer, it may have left on its way to the slot.
+    fn trailer_before(&self, device: &Device, frame: Trailer) -> Option<Trailer> {
+        let before = device.ring().trailer_before(self.next);
+        let is_last = self.last.is_some_and(|last| last.trailer == before);
+        let is_older = before.is_plausible() && before.time < frame.time;
+        (is_last || is_older || before == Trailer::NONE).then_some(before)
     }
 
     fn move_behind(&mut self, device: &Device, start: u64, trailer: Trailer) {
