@@ -190,9 +190,13 @@ fn still_stands(device: &Device, candidate: &Candidate, seen: &FrameHeader) -> R
     }
     let header = ring.header(candidate.start);
     let lawful = header.is_stamped() && header.length() == candidate.trailer.length;
-    let is_guarded =
-        candidate.before.is_none_or(|before| ring.trailer_before(candidate.start) == before);
-    match is_guarded && (!candidate.stamped || (lawful && header == *seen)) {
+    if candidate.stamped && !(lawful && header == *seen) {
+        return Err(Refusal::Header);
+    }
+    // SYNC POINT: the slot, then what the writer destroys before it. Otherwise half a header that was
+    // copied before it was stamped could be compared with the half that is left of it.
+    fence(Ordering::Acquire);
+    match candidate.before.is_none_or(|before| ring.trailer_before(candidate.start) == before) {
         true => Ok(()),
         false => Err(Refusal::Header),
     }

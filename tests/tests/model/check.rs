@@ -27,9 +27,9 @@ pub struct Law {
     pub margin: bool,
     /// Where there is a pointer: for how long it is believed.
     pub clock: Clock,
-    /// Beyond the law: the trailer of the frame before, which stands in front of the header slot and
-    /// is overwritten before it, reads the same afterwards as well.
-    pub guard: bool,
+    /// Point 3, where there are no counters: what stands in front of the header slot, and is
+    /// overwritten before it, reads the same afterwards as well.
+    pub guard: Guard,
 }
 
 /// A pointer that wraps, read again, proves something only if it cannot have gone round meanwhile. A
@@ -44,6 +44,17 @@ pub enum Clock {
     Below,
 }
 
+/// What has to stand in front of a header slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Not looked at.
+    Off,
+    /// The trailer of an older frame.
+    Trailer,
+    /// That, or nothing: the first frame of a ring is delivered as well.
+    TrailerOrNothing,
+}
+
 impl Law {
     pub const WHOLE: Law = Law {
         start_and_end: true,
@@ -53,6 +64,6 @@ impl Law {
         epoch: true,
         margin: true,
         clock: Clock::Below,
-        guard: false,
+        guard: Guard::Trailer,
     };
 }

@@ -204,13 +204,13 @@ fn reader(machine: &Machine, states: &[State], way: &[Move], run: Range<usize>) 
                 told.push(format!("pointer {}", state.progress.complete));
             }
             Step::Poll => told.push(format!("complete {}", state.progress.complete)),
-            Step::Mark | Step::Trailer | Step::Chain | Step::Search => {
+            Step::Mark | Step::Trailer | Step::Chain | Step::Search | Step::Guard => {
                 told.push(format!("finds {seen}"));
             }
             Step::Before => told.push("checks FF".into()),
             Step::Copy => copied.push(seen),
             Step::After if machine.check == Check::SignatureAfter => told.push("checks FF".into()),
-            Step::After => again.push(seen),
+            Step::After | Step::AfterGuard => again.push(seen),
             Step::Reach => again.push(reach(machine, state)),
             Step::Epoch | Step::Done(_) => {}
         }

@@ -1,6 +1,6 @@
 //! The three parties together: a state, the moves that are possible in it, and what they do.
 
-use super::check::{Check, Law};
+use super::check::{Check, Guard, Law};
 use super::reader::{Copied, Reader, Step, Verdict};
 use super::world::{Camera, Frame, Interrupts, RING_MAX, Tells, Word, frames};
 use super::writer::{Buffer, Op, Programs, Progress};
@@ -156,10 +156,16 @@ impl Machine {
         matches!(op, Op::Word(place, _) if slot.contains(&place))
     }
 
-    /// The trailer of the frame before this one, which whoever has no counters has just read.
-    pub fn trailer_before(&self, number: u8) -> Option<Word> {
-        let before = number.checked_sub(1)?;
-        self.frames.get(usize::from(before)).map(|frame| frame.trailer)
+    /// Whether the writer left this word in front of a slot before the frame behind it: it is the
+    /// trailer of the frame that whoever has no counters has just read, or an older one.
+    pub fn is_before(&self, word: Word, number: u8, trailer: Word) -> bool {
+        let layout = &self.camera.layout;
+        let time = |word| layout.as_trailer(word).map(|read| read.frame);
+        let last = number.checked_sub(1).and_then(|last| self.frames.get(usize::from(last)));
+        let is_last = last.is_some_and(|last| last.trailer == word);
+        let is_older = time(word).is_some_and(|before| Some(before) < time(trailer));
+        let may_be_nothing = self.law().is_some_and(|law| law.guard == Guard::TrailerOrNothing);
+        is_last || is_older || word == Word::Zero && may_be_nothing
     }
 
     /// How many words the bus has moved: a clock that is read tells at least that.

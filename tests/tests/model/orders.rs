@@ -71,15 +71,25 @@ fn payload_has_to_come_before_the_trailer_where_there_are_only_bytes() {
     assert!(!is_fooled(stamped_late(Breach::PayloadAfterTrailer), LAW));
 }
 
+/// Where frames start at the start of old ones, the trailer in front of the gap protects what comes
+/// behind it in any order. Elsewhere the first thing that the writer destroys has to be in front.
 #[test]
 fn the_gap_has_to_be_zeroed_before_the_payload_where_there_are_no_counters() {
-    assert!(!is_fooled(stamped_late(Breach::None), LAW));
-    assert!(is_fooled(stamped_late(Breach::GapAfterPayload), LAW));
-    assert!(is_fooled(stamped_late(Breach::Descending), LAW));
+    use Breach::{Descending, GapAfterPayload, GapUnfenced};
+    for breach in [Breach::None, GapAfterPayload, GapUnfenced, Descending] {
+        assert!(not_whole(stamped_late(breach), LAW).way.is_none(), "{breach:?}");
+    }
+    let across = |breach| Camera { layout: ACROSS, ..stamped_late(breach) };
+    assert!(not_whole(across(Breach::None), LAW).way.is_none());
+    assert!(is_fooled(across(Descending), LAW));
+    // Then it is the header that is not whole.
+    assert!(not_whole(across(GapAfterPayload), LAW).way.is_some());
+    assert!(!is_fooled(across(GapAfterPayload), LAW));
     // Where memory is weak, an order of the program alone is none.
-    let unfenced = stamped_late(Breach::GapUnfenced);
-    assert!(!is_fooled(unfenced, LAW));
-    assert!(is_fooled(Camera { memory: Memory::Weak, ..unfenced }, LAW));
+    assert!(not_whole(across(GapUnfenced), LAW).way.is_none());
+    let weak = |breach| Camera { memory: Memory::Weak, ..across(breach) };
+    assert!(not_whole(weak(Breach::None), LAW).way.is_none());
+    assert!(is_fooled(weak(GapUnfenced), LAW));
 }
 
 /// The payload is whole then as well, because the handler comes behind it: it is the header that is

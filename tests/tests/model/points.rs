@@ -1,9 +1,9 @@
 //! Each point of the law is needed: switched off, it lets something through that the whole law
 //! does not.
 
-use super::check::{Check, Law};
+use super::check::{Check, Guard, Law};
 use super::rings::{
-    COUNTED, COUNTED_BARE, EQUAL, GAPS, LAW, STAMPED, UNEQUAL, damaged, is_fooled, not_whole,
+    BYTES, COUNTED, COUNTED_BARE, EQUAL, GAPS, LAW, STAMPED, UNEQUAL, damaged, is_fooled, not_whole,
 };
 use super::world::{Camera, Fault, Gap, Interrupts, Layout};
 
@@ -54,6 +54,22 @@ fn without_point_3_a_torn_frame_is_delivered_where_there_are_no_counters() {
         let found = damaged(camera, Check::Law(without_it));
         assert!(found.way.is_none() && found.whole > 0, "{found:?}");
     }
+}
+
+/// The FPGA zeroes a slot upwards, the signature last: half a header has FF FF and the length.
+#[test]
+fn without_the_trailer_in_front_half_a_header_is_delivered_where_there_are_no_counters() {
+    let without_it = Law { guard: Guard::Off, ..Law::WHOLE };
+    for gap in [Gap::Zero, Gap::Late] {
+        let camera = Camera { gap, ..STAMPED };
+        assert!(not_whole(camera, Check::Law(without_it)).way.is_some(), "{gap:?}");
+        assert!(not_whole(camera, LAW).way.is_none(), "{gap:?}");
+    }
+    // Worse is what happens where the gap is skipped, where headers have no number, and where there
+    // are none.
+    holds(Camera { gap: Gap::Skip, ..STAMPED }, without_it);
+    holds(Camera { layout: Layout { numbered: false, ..EQUAL }, ..STAMPED }, without_it);
+    holds(Camera { layout: Layout { lookalikes: false, ..EQUAL }, ..BYTES }, without_it);
 }
 
 /// Without it nobody looks whether the header that was copied is one.

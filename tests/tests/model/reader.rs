@@ -3,7 +3,7 @@
 //! It does one load at a time and may sleep between any two. Loads between two fences form a group;
 //! where the memory is weak, those of a group happen in any order.
 
-use super::check::{Check, Clock};
+use super::check::{Check, Clock, Guard};
 use super::machine::{Machine, State};
 use super::world::{GAP, LENGTH_MAX, Memory, Tells, Word, slot};
 
@@ -22,11 +22,15 @@ pub enum Step {
     Chain,
     /// Looks for any trailer that leads back to the start.
     Search,
+    /// Looks at what stands in front of the slot.
+    Guard,
     /// The check before the copy.
     Before,
     Copy,
     /// The check after the copy.
     After,
+    /// And behind that, whether the same stands in front of the slot.
+    AfterGuard,
     /// The first half of point 4.
     Reach,
     /// The second half.
@@ -68,6 +72,8 @@ pub struct Reader {
     polled_at: u8,
     pub length: u8,
     trailer: Word,
+    /// What stands in front of the slot.
+    before: Word,
     header: [Word; 2],
     /// Payload and trailer.
     copy: [Word; LENGTH_MAX + 2],
@@ -77,10 +83,9 @@ pub struct Reader {
 /// Words of a header in the groups of loads that begin with it.
 const HEADER: u8 = GAP;
 
-/// The loads of the check after the copy, in the order of the program: trailer, header, guard.
+/// The loads of the check after the copy, in the order of the program: trailer, header.
 const AGAIN_TRAILER: u8 = 0;
 const AGAIN_MARK: u8 = 2;
-const AGAIN_GUARD: u8 = 3;
 
 impl Reader {
     pub const NEW: Reader = Reader {
@@ -94,6 +99,7 @@ impl Reader {
         polled_at: 0,
         length: 0,
         trailer: Word::Zero,
+        before: Word::Zero,
         header: [Word::Zero; 2],
         copy: [Word::Zero; LENGTH_MAX + 2],
         copied: Copied::Damaged,
@@ -105,7 +111,6 @@ impl Reader {
         match (self.step, machine.check) {
             (Step::Search, _) => 1..machine.camera.layout.length_max() + 1,
             (Step::Copy, _) => from..HEADER + self.length + 1,
-            (Step::After, Check::Law(law)) if law.guard => 0..AGAIN_GUARD + 1,
             (Step::After, Check::Law(_)) => 0..AGAIN_MARK + 1,
             (Step::Done(_), _) => 0..0,
             _ => 0..1,
@@ -129,6 +134,7 @@ impl Reader {
         let layout = &machine.camera.layout;
         let header = layout.header(self.start);
         let in_frame = |index: u8| layout.at(self.start + index);
+        let guard = || layout.at(self.start % layout.ring + layout.ring - GAP - 1);
         match self.step {
             Step::Mark | Step::Before => Some(header[1]),
             Step::After if matches!(machine.check, Check::SignatureAfter) => Some(header[1]),
@@ -138,9 +144,7 @@ impl Reader {
             Step::Copy if load < HEADER => Some(header[usize::from(load)]),
             Step::Copy => Some(in_frame(load - HEADER)),
             Step::After if load == AGAIN_TRAILER => Some(in_frame(self.length)),
-            Step::After if load == AGAIN_GUARD => {
-                Some(layout.at(self.start + layout.ring - GAP - 1))
-            }
+            Step::Guard | Step::AfterGuard => Some(guard()),
             Step::After => Some(header[usize::from(load - 1)]),
             _ => None,
         }
@@ -156,9 +160,12 @@ impl Reader {
             Step::Trailer => self.find_trailer(machine, word),
             Step::Chain => self.follow(machine, word),
             Step::Search => self.search(machine, word, load),
+            Step::Guard => self.look_before(machine, word),
             Step::Before => self.check_signature(word, Step::Copy),
             Step::Copy => self.copy(machine, word, load),
             Step::After => self.look_again(machine, word, load),
+            Step::AfterGuard if word == self.before => self.ask_reach(machine),
+            Step::AfterGuard => self.refuse(),
             Step::Reach => self.check_reach(machine, state),
             Step::Epoch if state.epoch == self.epoch => self.deliver(),
             Step::Epoch => self.refuse(),
@@ -284,8 +291,16 @@ impl Reader {
         }
         self.step = match machine.check {
             Check::SignatureBefore => Step::Before,
+            _ if guards(machine) => Step::Guard,
             _ => Step::Copy,
         };
+    }
+
+    fn look_before(&mut self, machine: &Machine, word: Word) {
+        if !machine.is_before(word, self.number, self.trailer) {
+            return self.refuse();
+        }
+        (self.before, self.step) = (word, Step::Copy);
     }
 
     fn check_signature(&mut self, word: Word, next: Step) {
@@ -336,7 +351,6 @@ impl Reader {
         }
         let holds = match load {
             AGAIN_TRAILER => word == self.trailer,
-            AGAIN_GUARD => Some(word) == machine.trailer_before(self.number),
             AGAIN_MARK => word == self.header[1] && self.is_lawful(word),
             _ => word == self.header[0],
         };
@@ -344,14 +358,17 @@ impl Reader {
             return self.refuse();
         }
         self.loaded |= 1 << load;
-        if self.loads(machine).next().is_none() {
-            self.ask_reach(machine);
+        let is_done = self.loads(machine).next().is_none();
+        match guards(machine) {
+            _ if !is_done => {}
+            true => (self.loaded, self.step) = (0, Step::AfterGuard),
+            false => self.ask_reach(machine),
         }
     }
 
     fn ask_reach(&mut self, machine: &Machine) {
         self.loaded = 0;
-        (self.header, self.trailer) = (Reader::NEW.header, Word::Zero);
+        (self.header, self.trailer, self.before) = (Reader::NEW.header, Word::Zero, Word::Zero);
         let reach = machine.law().is_some_and(|law| law.reach);
         match machine.camera.tells != Tells::Nothing && reach {
             true => self.step = Step::Reach,
@@ -382,4 +399,10 @@ impl Reader {
         let length = usize::from(self.length);
         (self.header, &self.copy[..length], self.copy[length])
     }
+}
+
+/// Whether what stands in front of the slot is looked at, for want of counters.
+fn guards(machine: &Machine) -> bool {
+    machine.camera.tells == Tells::Nothing
+        && machine.law().is_some_and(|law| law.guard != Guard::Off)
 }

@@ -42,6 +42,9 @@ pub const COUNTED_BARE: Camera = Camera { interrupts: Interrupts::None, ..COUNTE
 /// A stamped ring that tells nothing else.
 pub const STAMPED: Camera = Camera { tells: Tells::Nothing, ..COUNTED };
 
+/// A bare ring that tells nothing else.
+pub const BYTES: Camera = Camera { interrupts: Interrupts::None, ..STAMPED };
+
 /// A real camera's pointer, on a bare ring.
 pub const POINTED: Camera = Camera { tells: Tells::Pointer, ..COUNTED_BARE };
 

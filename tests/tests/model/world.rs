@@ -93,9 +93,7 @@ pub enum Tells {
 pub enum Memory {
     /// As they were issued, later.
     Fifo,
-    /// Stores so, but loads in any order that no fence forbids.
-    WeakLoads,
-    /// Both in any order that no fence forbids, if they are to different places.
+    /// In any order that no fence forbids, stores only if they are to different places.
     Weak,
 }
 

@@ -212,6 +212,10 @@ impl FrameWriter<'_> {
         }
         for (cursor, bytes) in pieces {
             match self.camera.breach {
+                // Then the order of the bytes is all there is.
+                _ if !announces && self.camera.burst == Burst::Chunk => {
+                    ops.extend(bytes.into_iter().chain([Op::Fence]));
+                }
                 _ if !announces => ops.extend(bytes),
                 Breach::ReservedAfterBytes => {
                     ops.extend(bytes.into_iter().chain([Op::Fence, Op::Reserved(cursor)]));
