@@ -212,7 +212,7 @@ fn reader(machine: &Machine, states: &[State], way: &[Move], run: Range<usize>) 
             Step::After if machine.check == Check::SignatureAfter => told.push("checks FF".into()),
             Step::After | Step::AfterGuard => again.push(seen),
             Step::Reach => again.push(reach(machine, state)),
-            Step::Epoch | Step::Done(_) => {}
+            Step::GuardReach | Step::Epoch | Step::Done(_) => {}
         }
         if now.step == Step::Copy && next.step != Step::Copy || at + 1 == run.end {
             told.extend((!copied.is_empty()).then(|| format!("copies {}", copied.join(" "))));

@@ -86,8 +86,11 @@ fn with_counters_when_the_camera_fails() {
             cameras.extend(with_gaps(Camera { layout, fault, ..COUNTED_BARE }));
         }
         // Payload that leads back as a trailer would, and an aborted frame behind it: see below.
-        let (layout, fault) = (Layout { lookalikes: false, ..layout }, Fault::Aborted(4));
-        cameras.extend(with_gaps(Camera { layout, fault, ..COUNTED_BARE }));
+        let layout = Layout { lookalikes: false, ..layout };
+        for fault in [Fault::Aborted(4), Fault::Aborted(5)] {
+            cameras.extend(with_gaps(Camera { layout, fault, ..COUNTED_BARE }));
+            cameras.extend(with_gaps(Camera { layout, fault, ..COUNTED }));
+        }
     }
     let found = all_whole(cameras, LAW);
     assert!(found.states > 1_000_000 && found.whole > 10_000, "{found:?}");

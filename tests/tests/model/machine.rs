@@ -156,6 +156,14 @@ impl Machine {
         matches!(op, Op::Word(place, _) if slot.contains(&place))
     }
 
+    /// Whether a frame with this trailer can start behind this word. One that counters tell of may have
+    /// the trailer of the frame before only if its compression was aborted; and without a header, what
+    /// is in front has to be a trailer.
+    pub fn may_start(&self, start: u8, before: Word, trailer: Word) -> bool {
+        let is_trailer = self.camera.layout.as_trailer(before).is_some();
+        before != trailer && (self.camera.stamped() || is_trailer || start == 0)
+    }
+
     /// Whether the writer left this word in front of a slot before the frame behind it: it is the
     /// trailer of the frame that whoever has no counters has just read, or an older one.
     pub fn is_before(&self, word: Word, number: u8, trailer: Word) -> bool {

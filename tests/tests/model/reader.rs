@@ -24,6 +24,8 @@ pub enum Step {
     Search,
     /// Looks at what stands in front of the slot.
     Guard,
+    /// And whether the writer has not come there: then it is what it seems.
+    GuardReach,
     /// The check before the copy.
     Before,
     Copy,
@@ -161,6 +163,8 @@ impl Reader {
             Step::Chain => self.follow(machine, word),
             Step::Search => self.search(machine, word, load),
             Step::Guard => self.look_before(machine, word),
+            Step::GuardReach if self.is_guard_untouched(machine, state) => self.step = Step::Copy,
+            Step::GuardReach => self.refuse(),
             Step::Before => self.check_signature(word, Step::Copy),
             Step::Copy => self.copy(machine, word, load),
             Step::After => self.look_again(machine, word, load),
@@ -286,21 +290,34 @@ impl Reader {
 
     fn found(&mut self, machine: &Machine, trailer: Word, length: u8) {
         (self.trailer, self.length, self.boundary) = (trailer, length, 0);
-        if machine.camera.tells == Tells::Counters {
+        let counted = machine.camera.tells == Tells::Counters;
+        if counted {
             self.complete = 0;
         }
         self.step = match machine.check {
             Check::SignatureBefore => Step::Before,
+            Check::Law(law) if law.start_and_end && counted => Step::Guard,
             _ if guards(machine) => Step::Guard,
             _ => Step::Copy,
         };
     }
 
     fn look_before(&mut self, machine: &Machine, word: Word) {
-        if !machine.is_before(word, self.number, self.trailer) {
+        let (fits, next) = match machine.camera.tells {
+            Tells::Counters => {
+                (machine.may_start(self.start, word, self.trailer), Step::GuardReach)
+            }
+            _ => (machine.is_before(word, self.number, self.trailer), Step::Copy),
+        };
+        if !fits {
             return self.refuse();
         }
-        (self.before, self.step) = (word, Step::Copy);
+        self.before = if guards(machine) { word } else { Word::Zero };
+        self.step = next;
+    }
+
+    fn is_guard_untouched(&self, machine: &Machine, state: &State) -> bool {
+        state.reserved < self.start + machine.camera.layout.ring - GAP
     }
 
     fn check_signature(&mut self, word: Word, next: Step) {
