@@ -12,10 +12,31 @@
 //!    microseconds below 1,000,000. The type says so: this makes a [`Candidate`].
 //! 2. *Copy*, once, into memory of our own; in the same pass no FF FF in the payload; every pad byte
 //!    zero.
-//! 3. *Afterwards* the trailer reads the same, and on a stamped ring the slot in front still has the
-//!    signature FF FF and the trailer's length.
+//! 3. *Afterwards* the trailer reads the same; on a stamped ring the slot in front is as it was copied,
+//!    and has the signature FF FF and the trailer's length; and where there are no counters, the trailer
+//!    of the frame before, in front of that slot, reads the same, looked at last.
 //! 4. *Then*: the device is in the same epoch, and `reserved <= S - 32 + ring`: the writer had not
 //!    come back to the slot when the copy was done. This makes a [`crate::frame::Frame`].
+//!
+//! Where several points fail, a refusal names the fourth first ([`Refusal::Overtaken`]): where the
+//! writer has been, nothing else that was read means anything. Otherwise it names the first.
+//!
+//! # How a start is known
+//!
+//! With counters, from boundaries that they told: `complete` with `frames`. Between two of them frames
+//! are found by a chain of trailers from the upper one that arrives at the lower one exactly, and
+//! where it is broken, by stamped headers. A frame is never numbered by guess: what does not add up to
+//! the counted number is lost. Then a trailer that is equal to the one in front of the slot, bit for
+//! bit, is stale: an aborted compression left it, and [`Refusal::Stale`] says so. And on a bare ring a
+//! start is believed only if a plausible trailer stands in front of its slot, or if the epoch starts
+//! there. Both count only if `reserved` says afterwards that the writer had not come to what stands in
+//! front.
+//!
+//! Without counters, it is the end of the frame that was read before, or behind an overrun one that a
+//! search of the ring chose. What stands in front of the slot must then be the trailer of the frame
+//! that was read, or an older one than the frame's own: a newer one, or none, the writer may have left
+//! on its way to the slot, and the frame is lost. In front of the first frame of a ring that is not
+//! full there is nothing, which is believed.
 //!
 //! # Why a frame that passes is whole
 //!
@@ -25,12 +46,13 @@
 //! says `complete`, which is published behind the frame and its header. Points 1 to 3 are left with
 //! what no counter tells: bytes that never were a frame.
 //!
-//! Without counters, by point 3: the FPGA writes upwards, so it destroys the slot in front of a frame
-//! before the payload behind it. A slot that is whole *after* the copy proves that the payload was
-//! whole during it; a slot that was whole before proves nothing about what was copied later. A
-//! new frame that starts at exactly the same S makes a new slot, which the comparison with the header
-//! that was copied tells by its meta index. A slot that is skipped rather than zeroed keeps its old
-//! signature while the payload behind it is overwritten: that is seen by counters only.
+//! Without counters, by point 3: the FPGA writes upwards, so on its way to a frame it destroys the
+//! trailer in front of the slot first, then the slot, then the payload. An older trailer that is there
+//! *after* the copy proves that header and payload were whole during it; what was there before proves
+//! nothing about what was copied later. The header alone does not: it has FF FF and the length until
+//! its last word is zeroed, when the parameters are gone already, and where the slot is skipped it
+//! keeps them while the payload behind it is overwritten. What the trailer in front cannot tell is
+//! whether the handler was done with the header: that is left to the signature, stamped last.
 //!
 //! # What is assumed of the hardware, and what happens otherwise
 //!
@@ -38,24 +60,27 @@
 //! |---|---|---|
 //! | `reserved` stored and fenced before the bytes | torn frames are delivered | - |
 //! | `complete` behind the bytes and the header | old bytes are delivered | - |
-//! | bytes in address order, the gap zeroed (if it is) before the payload behind it | nothing: `reserved` covers the burst | torn frames |
-//! | payload visible before the trailer | nothing: `complete` covers it | nothing if stamped; else torn frames |
+//! | bytes in address order, chunk by chunk, the gap zeroed (if it is) before the payload behind it | nothing: `reserved` covers the burst | torn frames |
+//! | payload visible before the trailer | nothing: `complete` covers it | torn frames |
 //! | signature stamped last | nothing | frames with another's parameters |
 //! | the handler is done with a slot before the writer comes round | torn frames | torn frames |
-//! | headers have a meta index (353 with firmware 7.1: none) | nothing | torn frames, if a header was copied half zeroed |
 //! | no slot larger than the device's `max_slot` | refusals | refusals; torn frames if `reserved` is made of a pointer and `max_slot` |
 //! | no reset without a new epoch | torn frames | - |
 //!
-//! Not promised: where there is no register page, point 4, and that the parameters in a header are the
-//! frame's (the FPGA zeroes them before the signature: see the last table); on a bare ring without
-//! register page, anything once the writer has come round; and nowhere that payload is refused which
-//! imitates a trailer in all of its bytes and leads back to S behind a frame that was broken off.
+//! Not promised:
+//! * without counters, the parameters in the header of the first frame of a ring (in front of it there is
+//!   nothing to destroy), and where the gap is skipped, that they are not those of the lap before;
+//! * on a bare ring without counters, that payload does not look like a trailer, or, where the gap is
+//!   skipped, that a frame is whole once the writer has come round;
+//! * anywhere without headers: refusal of payload that imitates zeros and trailer in every byte, with a
+//!   length that leads back to S, at just the place to which the stale trailer of an aborted frame
+//!   behind it leads. No chain and no number of frames tells that from a frame.
 //!
 //! # How it is known
 //!
 //! A model in `tests/tests/model` explores every order in which FPGA, interrupt handler and reader can
-//! take their steps on a tiny ring for three laps, with store buffers, and with weakly ordered memory
-//! where there are counters. It finds no way to deliver a damaged frame by the law; each of the
+//! take their steps on a tiny ring for three laps, with store buffers, and with weakly ordered memory.
+//! It finds no way to deliver a damaged frame by the law; each of the
 //! four points switched off lets one through; and these are the shortest ways past what is less
 //! than the law, or past the law where something that it assumes does not hold.
 //!
