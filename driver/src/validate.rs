@@ -29,8 +29,9 @@
 //! the counted number is lost. Then a trailer that is equal to the one in front of the slot, bit for
 //! bit, is stale: an aborted compression left it, and [`Refusal::Stale`] says so. And on a bare ring a
 //! start is believed only if a plausible trailer stands in front of its slot, or if the epoch starts
-//! there. Both count only if `reserved` says afterwards that the writer had not come to what stands in
-//! front.
+//! there, and an end only if no trailer one chunk nearer leads back as well: an old one may stand in a
+//! gap that is skipped. All this counts only if `reserved` says afterwards that the writer had not come
+//! to what stands in front.
 //!
 //! Without counters, it is the end of the frame that was read before, or behind an overrun one that a
 //! search of the ring chose. What stands in front of the slot must then be the trailer of the frame
