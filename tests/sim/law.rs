@@ -12,7 +12,7 @@ pub(crate) enum Point {
     Bounds,
     /// What is between them.
     Content,
-    /// Header and trailer after the copy.
+    /// Header and trailer after the copy, and where no counter is, the trailer in front.
     Marks,
     /// The writer's counter after the copy.
     Reach,
@@ -38,6 +38,8 @@ pub(crate) struct Reading {
     pub(crate) trailer: Trailer,
     /// The slot in front, as it was when the copy began.
     header: Option<FrameHeader>,
+    /// Where no counter is: what stood in front of that slot.
+    before: Option<Trailer>,
     body: Vec<u8>,
 }
 
@@ -60,8 +62,9 @@ impl Law {
             (true, true) => by_header(device, start),
             (true, false) => by_chain(device, start),
         }?;
+        let before = device.registers().is_none().then(|| in_front(device, start));
         let (header, body) = (None, Vec::new());
-        Some(Reading { law: self, start, epoch, stamped, trailer, header, body })
+        Some(Reading { law: self, start, epoch, stamped, trailer, header, before, body })
     }
 }
 
@@ -116,7 +119,10 @@ impl Reading {
         if self.stamped && !(lawful && Some(header) == self.header) {
             return Err(Refusal::Header);
         }
-        Ok(())
+        match self.before.is_none_or(|before| in_front(device, self.start) == before) {
+            true => Ok(()),
+            false => Err(Refusal::Header),
+        }
     }
 
     fn reach(&self, device: &Device) -> Result<(), Refusal> {
@@ -128,6 +134,11 @@ impl Reading {
             false => Err(Refusal::Overtaken),
         }
     }
+}
+
+/// What is in the chunk in front of the slot in front of `start`.
+fn in_front(device: &Device, start: u64) -> Trailer {
+    device.ring().trailer(start + device.ring().bytes() - 32)
 }
 
 /// Whatever has the marker of a trailer is one.
