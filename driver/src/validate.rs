@@ -24,13 +24,13 @@
 //! # How a start is known
 //!
 //! With counters, from boundaries that they told: `complete` with `frames`. Between two of them frames
-//! are found by a chain of trailers from the upper one that arrives at the lower one exactly, and
-//! where it is broken, by stamped headers. A frame is never numbered by guess: what does not add up to
-//! the counted number is lost. Then a trailer that is equal to the one in front of the slot, bit for
-//! bit, is stale: an aborted compression left it, and [`Refusal::Stale`] says so. And on a bare ring a
-//! start is believed only if a plausible trailer stands in front of its slot, or if the epoch starts
-//! there, and an end only if no trailer one chunk nearer leads back as well: an old one may stand in a
-//! gap that is skipped. All this counts only if `reserved` says afterwards that the writer had not come
+//! are found by a chain of trailers from the upper one that arrives at the lower one exactly. If it does
+//! not, a link is believed as far as it is proven: by its header, or on a bare ring by a plausible
+//! trailer in front that stands alone, with none inside. A frame is never numbered by guess: what
+//! does not add up to the counted number is lost. A trailer that is equal to the one in front of the
+//! slot, bit for bit, is stale: an aborted compression left it, and [`Refusal::Stale`] says so. And on
+//! a bare ring a start is believed only if a plausible trailer stands in front of its slot, or if the
+//! epoch starts there. All this counts only if `reserved` says afterwards that the writer had not come
 //! to what stands in front.
 //!
 //! Without counters, it is the end of the frame that was read before, or behind an overrun one that a

@@ -241,7 +241,14 @@ impl Bench {
 fn is_frame(still: Still<'_>, candidate: &Candidate) -> bool {
     let (start, trailer) = (candidate.start, candidate.trailer);
     let stamped = !candidate.stamped || still.stamp(start) == Some(trailer.length);
-    still.frame(start, trailer.length) == Some(trailer.time) && stamped
+    // Where no counter protects the slot, what stands in front of it is as it was found.
+    let end = start + still.bytes() - 32;
+    let in_front = [12, 8, 4].map(|bytes| still.u32(end - bytes));
+    let guarded = candidate.before.is_none_or(|before| {
+        let marked = u32::from(before.marker) << 24 | before.length;
+        in_front == [before.time.sec, before.time.usec, marked]
+    });
+    still.frame(start, trailer.length) == Some(trailer.time) && stamped && guarded
 }
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
