@@ -293,12 +293,10 @@ impl RingImage {
 
     /// Whether the counters say that nobody came by the slot of a frame since it was written.
     fn is_out_of_reach(&self, start: u64, length: u32) -> bool {
-        self.headroom(start, length).is_some()
-    }
-
-    /// Whether the writer is right in front of the slot, where the trailer before it was.
-    fn is_next_in_reach(&self, start: u64, length: u32) -> bool {
-        self.headroom(start, length).is_some_and(|bytes| bytes < CHUNK_BYTES as u64)
+        let cursor = self
+            .writer
+            .and_then(|writer| writer.cursor_of(start, start + padded(length), self.ring_bytes()));
+        cursor.is_some_and(|cursor| self.headroom(cursor).is_some())
     }
 
     /// Whether the frame at 0 is that of the epoch's first lap, and nobody came by its slot since.
@@ -307,12 +305,11 @@ impl RingImage {
         self.writer.and_then(cursor) == Some(0) && self.is_out_of_reach(0, length)
     }
 
-    /// How far in front of the slot of a frame the writer is, by the counters.
-    fn headroom(&self, start: u64, length: u32) -> Option<u64> {
-        let (writer, ring_bytes) = (self.writer?, self.ring_bytes());
-        let cursor = writer.cursor_of(start, start + padded(length), ring_bytes)?;
-        let limit = cursor.saturating_add(ring_bytes - GAP_BYTES as u64);
-        limit.checked_sub(writer.reserved)
+    /// How far in front of the header slot of a frame with this cursor the writer is, by the
+    /// counters.
+    fn headroom(&self, start: u64) -> Option<u64> {
+        let limit = start.saturating_add(self.ring_bytes() - GAP_BYTES as u64);
+        limit.checked_sub(self.writer?.reserved)
     }
 
     /// Zeros in place of what is missing make a lawful payload.
@@ -339,6 +336,11 @@ impl RingImage {
 }
 
 impl Writer {
+    /// Whether the counters can be those of one writer.
+    fn is_in_order(&self) -> bool {
+        self.complete <= self.written && self.written <= self.reserved
+    }
+
     /// The cursor of a frame that is all written: the last lap on which it was.
     fn cursor_of(&self, start: u64, end: u64, ring_bytes: u64) -> Option<u64> {
         let behind = self.written.checked_sub(end)?;

@@ -6,8 +6,8 @@ use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
 
 use super::extents::Extents;
 use super::scan::{End, Scan};
-use super::{Found, Overwriter, RingImage, Tear, Verdict};
-use crate::ring::{Timestamp, padded};
+use super::{Found, Overwriter, RingImage, Tear, Verdict, Writer};
+use crate::ring::{Timestamp, padded, slot};
 
 /// The frames of an image and what is left of others, in no order. Who wrote over them is not told
 /// yet.
@@ -16,6 +16,7 @@ pub(super) fn search(image: &RingImage) -> Vec<Found> {
     let taken = Extents::new(image.ring_bytes());
     let mut search = Search { image, scan: &scan, nearest: scan.nearest(), taken };
     let mut found = search.whole();
+    found.extend(search.chained());
     found.extend(search.unstamped(&found));
     found.extend(search.torn());
     found.extend(search.stale());
@@ -48,6 +49,54 @@ impl Search<'_> {
         whole
     }
 
+    /// Frames without a stamp to which the counters lead, from the last whole one back until the
+    /// writer may have come by. Gaps between frames are taken as well: what stands there is older,
+    /// where the writer skips them.
+    fn chained(&mut self) -> Vec<Found> {
+        let Some(writer) = self.image.writer.filter(Writer::is_in_order) else { return Vec::new() };
+        let (mut found, mut cursor, mut is_linked) = (Vec::new(), writer.complete, true);
+        while self.image.headroom(cursor).is_some() {
+            let link = self.link(cursor, is_linked);
+            if let Some(end) = link {
+                found.extend(self.take_link(&end));
+            }
+            let bytes = link.map_or(CHUNK_BYTES as u64, |end| slot(end.length));
+            is_linked = link.is_some();
+            let Some(before) = cursor.checked_sub(bytes) else { break };
+            cursor = before;
+        }
+        found
+    }
+
+    /// The end of the frame behind which the next one starts at this cursor. Behind a frame that is
+    /// damaged no place is told, and time has to agree as well.
+    fn link(&self, cursor: u64, is_linked: bool) -> Option<End> {
+        let end = *self.before(cursor % self.image.ring_bytes())?;
+        let start = cursor.checked_sub(slot(end.length))?;
+        let headroom = self.image.headroom(start)?;
+        // The writer has taken the trailer in front, or there never was one.
+        let is_oldest = headroom < CHUNK_BYTES as u64 || start == 0;
+        let is_first = is_linked && (is_oldest || self.before(end.start).is_some());
+        let owner = self.taken.overlapping(end.start, padded(end.length));
+        let is_free = owner.is_none_or(|owner| owner == end.start);
+        let is_anchored = is_first || self.is_anchored(&end);
+        (is_free && self.is_frame(&end) && is_anchored).then_some(end)
+    }
+
+    /// Takes the slot of a frame and the gap behind it, and tells of it unless it is stamped.
+    fn take_link(&mut self, end: &End) -> Option<Found> {
+        let (bytes, gap) = (padded(end.length), end.offset + CHUNK_BYTES as u64);
+        let gap = gap % self.image.ring_bytes();
+        if self.taken.overlapping(gap, GAP_BYTES as u64).is_none() {
+            self.taken.insert(gap, GAP_BYTES as u64);
+        }
+        let is_new = self.taken.overlapping(end.start, bytes).is_none();
+        is_new.then(|| {
+            self.taken.insert(end.start, bytes);
+            end.found(Verdict::Unstamped)
+        })
+    }
+
     /// Frames that are told by their trailers only.
     fn unstamped(&mut self, whole: &[Found]) -> Vec<Found> {
         let candidates = self.candidates();
@@ -75,21 +124,21 @@ impl Search<'_> {
     /// Ends of frames that can be believed without a stamp, by offset.
     fn candidates(&self) -> Vec<End> {
         let ends = self.scan.ends.iter();
-        ends.filter(|end| end.is_padded && self.nearest.get(&end.start) == Some(&end.length))
-            .filter(|end| self.is_anchored(end) && !self.is_contradicted(end))
-            .copied()
-            .collect()
+        ends.filter(|end| self.is_frame(end) && self.is_anchored(end)).copied().collect()
+    }
+
+    /// Whether the bytes up to this end are those of a frame, if it is known to start there.
+    fn is_frame(&self, end: &End) -> bool {
+        let is_nearest = self.nearest.get(&end.start) == Some(&end.length);
+        end.is_padded && is_nearest && !self.is_contradicted(end)
     }
 
     /// Whether in front of the start stands the trailer of an earlier frame or, if none is there,
-    /// a gap that nobody touched or the header of a frame that began there before. Behind a later
-    /// frame, the newest, only the counters can tell whether another was begun.
+    /// a gap that nobody touched or the header of a frame that began there before.
     fn is_anchored(&self, end: &End) -> bool {
         let header = self.image.header(end.start);
-        match self.before(end) {
-            Some(before) if before.time < end.time => true,
-            Some(_) => self.image.is_out_of_reach(end.start, end.length),
-            None if self.image.is_next_in_reach(end.start, end.length) => true,
+        match self.before(end.start) {
+            Some(before) => before.time < end.time,
             None if end.start == 0 && self.is_behind_a_restart(end) => true,
             None => header.0 == [0; GAP_BYTES] || header.is_stamped(),
         }
@@ -103,9 +152,9 @@ impl Search<'_> {
     }
 
     /// The trailer that stands where that of the frame before would.
-    fn before(&self, end: &End) -> Option<&End> {
+    fn before(&self, start: u64) -> Option<&End> {
         let slots = (GAP_BYTES + CHUNK_BYTES) as u64;
-        self.scan.end_at(end.start + self.image.ring_bytes() - slots)
+        self.scan.end_at(start + self.image.ring_bytes() - slots)
     }
 
     /// Whether the header in front tells another length for which the trailer would stand in the
@@ -150,7 +199,7 @@ impl Search<'_> {
     /// to there, nobody wrote over the start, and FF FF in the payload has no such excuse.
     fn stale_or_torn(&self, end: &End) -> Verdict {
         let by = Overwriter::Unknown;
-        let is_behind_another = self.before(end).is_some_and(|before| before.time < end.time);
+        let is_behind_another = self.before(end.start).is_some_and(|before| before.time < end.time);
         match self.scan.judge(end.start, end.length) {
             Err(tear) if is_behind_another && tear.is_amid_a_chunk() => Verdict::Torn { tear, by },
             _ => Verdict::Stale { by },

@@ -307,14 +307,18 @@ impl Border<'_> {
             }
             _ => None,
         };
-        let ends_at = |newest: &Found| (newest.start + slot(newest.length)) % image.ring_bytes();
+        // Its gap, or its last chunk.
+        let has_slot = |newest: &Found| {
+            let end = newest.start + slot(newest.length) + image.ring_bytes();
+            (end - found.start) % image.ring_bytes() <= GAP
+        };
         let newest = newest.map(|newest| &self.runs.frames[newest]);
         match (found.verdict, newest) {
             (Verdict::Torn { tear, .. }, _) if tear != Tear::Counters => {
                 self.contradicted_by(found, tear, newest.is_some())
             }
-            // The slot in front is the gap of the newest frame.
-            (_, Some(newest)) if ends_at(newest) == found.start && newest.time > found.time => {
+            // The slot in front is the newest frame's.
+            (_, Some(newest)) if has_slot(newest) && newest.time > found.time => {
                 Overwriter::Frame(newest.start)
             }
             (Verdict::Stale { .. }, None) => Overwriter::Unknown,
