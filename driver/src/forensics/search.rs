@@ -13,8 +13,8 @@ use crate::ring::{Timestamp, padded, slot};
 /// yet.
 pub(super) fn search(image: &RingImage) -> Vec<Found> {
     let scan = Scan::of(&image.bytes);
-    let taken = Extents::new(image.ring_bytes());
-    let mut search = Search { image, scan: &scan, nearest: scan.nearest(), taken };
+    let [taken, gaps] = [(); 2].map(|()| Extents::new(image.ring_bytes()));
+    let mut search = Search { image, scan: &scan, nearest: scan.nearest(), taken, gaps };
     let mut found = search.whole();
     found.extend(search.chained());
     found.extend(search.unstamped(&found));
@@ -30,6 +30,8 @@ struct Search<'a> {
     /// For each start to which trailers lead, the length that the first one behind it tells.
     nearest: HashMap<u64, u32>,
     taken: Extents,
+    /// Between frames, where what the writer skipped is older than both.
+    gaps: Extents,
 }
 
 impl Search<'_> {
@@ -50,8 +52,7 @@ impl Search<'_> {
     }
 
     /// Frames without a stamp to which the counters lead, from the last whole one back until the
-    /// writer may have come by. Gaps between frames are taken as well: what stands there is older,
-    /// where the writer skips them.
+    /// writer may have come by.
     fn chained(&mut self) -> Vec<Found> {
         let Some(writer) = self.image.writer.filter(Writer::is_in_order) else { return Vec::new() };
         let (mut found, mut cursor, mut is_linked) = (Vec::new(), writer.complete, true);
@@ -77,21 +78,17 @@ impl Search<'_> {
         // The writer has taken the trailer in front, or there never was one.
         let is_oldest = headroom < CHUNK_BYTES as u64 || start == 0;
         let is_first = is_linked && (is_oldest || self.before(end.start).is_some());
-        let owner = self.taken.overlapping(end.start, padded(end.length));
-        let is_free = owner.is_none_or(|owner| owner == end.start);
+        let is_whole = self.taken.overlapping(end.start, padded(end.length)) == Some(end.start);
         let is_anchored = is_first || self.is_anchored(&end);
-        (is_free && self.is_frame(&end) && is_anchored).then_some(end)
+        ((is_whole || self.is_free(&end)) && self.is_frame(&end) && is_anchored).then_some(end)
     }
 
     /// Takes the slot of a frame and the gap behind it, and tells of it unless it is stamped.
     fn take_link(&mut self, end: &End) -> Option<Found> {
         let (bytes, gap) = (padded(end.length), end.offset + CHUNK_BYTES as u64);
         let gap = gap % self.image.ring_bytes();
-        if self.taken.overlapping(gap, GAP_BYTES as u64).is_none() {
-            self.taken.insert(gap, GAP_BYTES as u64);
-        }
-        let is_new = self.taken.overlapping(end.start, bytes).is_none();
-        is_new.then(|| {
+        self.gaps.insert(gap, GAP_BYTES as u64);
+        self.taken.overlapping(end.start, bytes).is_none().then(|| {
             self.taken.insert(end.start, bytes);
             end.found(Verdict::Unstamped)
         })
@@ -113,12 +110,18 @@ impl Search<'_> {
         let mut found = Vec::new();
         for end in newest.into_iter().chain(behind).chain(before) {
             let bytes = padded(end.length);
-            if self.taken.overlapping(end.start, bytes).is_none() {
+            if self.is_free(end) {
                 self.taken.insert(end.start, bytes);
                 found.push(end.found(Verdict::Unstamped));
             }
         }
         found
+    }
+
+    /// Whether nobody else has any of its bytes.
+    fn is_free(&self, end: &End) -> bool {
+        let bytes = padded(end.length);
+        [&self.taken, &self.gaps].iter().all(|e| e.overlapping(end.start, bytes).is_none())
     }
 
     /// Ends of frames that can be believed without a stamp, by offset.
