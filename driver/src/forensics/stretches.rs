@@ -236,7 +236,10 @@ impl<'a> Runs<'a> {
         let is_stale = matches!(found.verdict, Verdict::Stale { .. });
         let is_its = self.runs[run].owner == Owner::Frame(index);
         let has_frames = self.last_frame[run].is_some() && self.next_frame[run].is_some();
-        is_stale && is_its && has_frames && by == Some(Overwriter::Unknown) && self.goes_on(run)
+        // After a reset an older epoch's frames go on over whatever was begun.
+        let may_be_told = self.image.writer.is_none_or(|writer| writer.epoch == 0);
+        let is_unexplained = is_stale && is_its && by == Some(Overwriter::Unknown);
+        is_unexplained && may_be_told && has_frames && self.goes_on(run)
     }
 
     /// Whether the frame in front of a run was written before the one behind it, or nothing is there.
@@ -321,7 +324,9 @@ impl Border<'_> {
             (_, Some(newest)) if has_slot(newest) && newest.time > found.time => {
                 Overwriter::Frame(newest.start)
             }
-            (Verdict::Stale { .. }, None) => Overwriter::Unknown,
+            (Verdict::Stale { .. }, None) if self.runs.runs[before].owner != Owner::Unfinished => {
+                Overwriter::Unknown
+            }
             _ => Overwriter::Unfinished,
         }
     }
