@@ -305,6 +305,16 @@ impl RingImage {
         self.writer.and_then(cursor) == Some(0) && self.is_out_of_reach(0, length)
     }
 
+    /// Whether the present epoch has come by this stretch, as far as the counters tell: what stands
+    /// elsewhere may have been abandoned at a reset.
+    fn is_of_this_epoch(&self, start: u64, bytes: u64) -> bool {
+        self.writer.is_none_or(|writer| {
+            let is_behind = writer.complete >= self.ring_bytes().max(start + bytes);
+            let is_first_lap = start + bytes <= writer.complete.min(self.ring_bytes());
+            writer.epoch == 0 || is_behind || is_first_lap
+        })
+    }
+
     /// How far in front of the header slot of a frame with this cursor the writer is, by the
     /// counters.
     fn headroom(&self, start: u64) -> Option<u64> {

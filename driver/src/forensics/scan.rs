@@ -74,7 +74,8 @@ impl<'a> Scan<'a> {
         let behind = offset + CHUNK_BYTES as u64 + self.ring_bytes();
         let start = (behind - padded(length)) % self.ring_bytes();
         let not_zero = self.padding(start, length);
-        let is_here = not_zero.is_some_and(|at| at >= offset);
+        let is_here =
+            not_zero.is_some_and(|at| at / CHUNK_BYTES as u64 * CHUNK_BYTES as u64 == offset);
         let is_padded = not_zero.is_none();
         (!is_here).then_some(End { offset, start, length, time, is_padded })
     }
@@ -84,6 +85,14 @@ impl<'a> Scan<'a> {
         let offset = offset % self.ring_bytes();
         let index = self.ends.binary_search_by_key(&offset, |end| end.offset).ok()?;
         Some(&self.ends[index])
+    }
+
+    /// Whether the trailer of another frame stands between this end and its start.
+    pub(super) fn holds_another(&self, end: &End) -> bool {
+        let index = self.ends.partition_point(|other| other.offset < end.offset);
+        let before = self.ends[(index + self.ends.len() - 1) % self.ends.len()].offset;
+        let distance = (end.offset + self.ring_bytes() - before) % self.ring_bytes();
+        distance > 0 && distance < padded(end.length)
     }
 
     /// The trailer of a frame, if the chunk in which it belongs can hold one.
@@ -125,7 +134,7 @@ impl<'a> Scan<'a> {
 
     /// The first FF FF in a payload. Whole chunks are looked up in the counts, so that a thousand
     /// trailers that claim the same bytes cost no more than one.
-    fn signature(&self, start: u64, length: u32) -> Option<u64> {
+    pub(super) fn signature(&self, start: u64, length: u32) -> Option<u64> {
         let length = u64::from(length);
         // All pairs that begin in these chunks end in the payload.
         let whole = (length - 1) / CHUNK_BYTES as u64 * CHUNK_BYTES as u64;

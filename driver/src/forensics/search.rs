@@ -130,10 +130,11 @@ impl Search<'_> {
         ends.filter(|end| self.is_frame(end) && self.is_anchored(end)).copied().collect()
     }
 
-    /// Whether the bytes up to this end are those of a frame, if it is known to start there.
+    /// Whether the bytes up to this end are those of a frame, if it is known to start there. Where
+    /// another trailer stands among them, this one is older and stands in a gap that was skipped.
     fn is_frame(&self, end: &End) -> bool {
-        let is_nearest = self.nearest.get(&end.start) == Some(&end.length);
-        end.is_padded && is_nearest && !self.is_contradicted(end)
+        let is_lawful = end.is_padded && self.scan.signature(end.start, end.length).is_none();
+        is_lawful && !self.scan.holds_another(end) && !self.is_contradicted(end)
     }
 
     /// Whether in front of the start stands the trailer of an earlier frame or, if none is there,

@@ -66,7 +66,10 @@ pub(super) fn partition(image: &RingImage, frames: &mut [Found]) -> Vec<Stretch>
         Owner::Unfinished => Content::Unfinished,
         Owner::Missing => Content::Missing,
         Owner::Unused => Content::Unused,
-        Owner::Garbage => runs.explain(at, newest),
+        Owner::Garbage => match runs.explain(at, newest) {
+            Content::Garbage if !runs.is_of_this_epoch(at) => Content::Unfinished,
+            content => content,
+        },
     };
     let stretch = |(at, &Run { start, bytes, .. })| Stretch { start, bytes, content: content(at) };
     let mut stretches: Vec<Stretch> = runs.runs.iter().enumerate().map(stretch).collect();
@@ -211,6 +214,10 @@ impl<'a> Runs<'a> {
         }
     }
 
+    fn is_of_this_epoch(&self, at: usize) -> bool {
+        self.image.is_of_this_epoch(self.runs[at].start, self.runs[at].bytes)
+    }
+
     fn ends_at_0(&self, at: usize) -> bool {
         self.runs[at].start + self.runs[at].bytes == self.image.ring_bytes()
     }
@@ -236,10 +243,7 @@ impl<'a> Runs<'a> {
         let is_stale = matches!(found.verdict, Verdict::Stale { .. });
         let is_its = self.runs[run].owner == Owner::Frame(index);
         let has_frames = self.last_frame[run].is_some() && self.next_frame[run].is_some();
-        // After a reset an older epoch's frames go on over whatever was begun.
-        let may_be_told = self.image.writer.is_none_or(|writer| writer.epoch == 0);
-        let is_unexplained = is_stale && is_its && by == Some(Overwriter::Unknown);
-        is_unexplained && may_be_told && has_frames && self.goes_on(run)
+        is_stale && is_its && has_frames && by == Some(Overwriter::Unknown) && self.goes_on(run)
     }
 
     /// Whether the frame in front of a run was written before the one behind it, or nothing is there.
@@ -274,6 +278,16 @@ struct Border<'a> {
 impl Border<'_> {
     /// `None` if it is sound, or the overwriter is known already.
     fn overwriter(&self, index: usize) -> Option<Overwriter> {
+        let Found { start, length, .. } = self.runs.frames[index];
+        match self.seen(index)? {
+            Overwriter::Unknown if !self.runs.image.is_of_this_epoch(start, padded(length)) => {
+                Some(Overwriter::Restart)
+            }
+            by => Some(by),
+        }
+    }
+
+    fn seen(&self, index: usize) -> Option<Overwriter> {
         let found = &self.runs.frames[index];
         let known = found.overwriter()?;
         if matches!(known, Overwriter::Cut | Overwriter::Restart) {
@@ -345,18 +359,25 @@ impl Border<'_> {
         }
     }
 
-    /// Whether this frame is older, or no frame but a trailer in the other's own place.
-    fn cannot_be(&self, by: usize, found: &Found) -> bool {
+    /// Whether this is no frame but a trailer in the other's own place.
+    fn is_trailer_of(&self, by: usize, found: &Found) -> bool {
         let by = &self.runs.frames[by];
-        let is_older = found.time.is_some() && by.time.is_some() && by.time < found.time;
         let ring_bytes = self.runs.image.ring_bytes();
         let is_its_place = last_chunk(by) % ring_bytes == last_chunk(found) % ring_bytes;
-        is_older || !by.is_left_whole() && is_its_place && found.header.is_some()
+        !by.is_left_whole() && is_its_place && found.header.is_some()
+    }
+
+    fn is_older(&self, by: usize, found: &Found) -> bool {
+        let by = &self.runs.frames[by];
+        found.time.is_some() && by.time.is_some() && by.time < found.time
     }
 
     fn written_by(&self, run: usize, found: &Found) -> Overwriter {
         match self.stretches[run].content {
-            Content::Frame(by) | Content::Gap(by) if self.cannot_be(by, found) => {
+            Content::Frame(by) | Content::Gap(by) if self.is_trailer_of(by, found) => {
+                self.contradicted(found)
+            }
+            Content::Frame(by) | Content::Gap(by) if self.is_older(by, found) => {
                 Overwriter::Unknown
             }
             Content::Frame(by) | Content::Gap(by) => {
