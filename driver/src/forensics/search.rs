@@ -47,7 +47,7 @@ impl Search<'_> {
                 Some(Found { start, length, time, header: Some(header), number: None, verdict })
             })
             .collect();
-        whole.iter().for_each(|found| self.taken.insert(found.start, padded(found.length)));
+        whole.iter().for_each(|found| self.take(found.start, found.length));
         whole
     }
 
@@ -83,15 +83,23 @@ impl Search<'_> {
         ((is_whole || self.is_free(&end)) && self.is_frame(&end) && is_anchored).then_some(end)
     }
 
-    /// Takes the slot of a frame and the gap behind it, and tells of it unless it is stamped.
+    /// Takes the frame to which a link leads, and tells of it unless it is stamped.
     fn take_link(&mut self, end: &End) -> Option<Found> {
-        let (bytes, gap) = (padded(end.length), end.offset + CHUNK_BYTES as u64);
-        let gap = gap % self.image.ring_bytes();
-        self.gaps.insert(gap, GAP_BYTES as u64);
-        self.taken.overlapping(end.start, bytes).is_none().then(|| {
-            self.taken.insert(end.start, bytes);
+        let is_new = self.taken.overlapping(end.start, padded(end.length)).is_none();
+        is_new.then(|| {
+            self.take(end.start, end.length);
             end.found(Verdict::Unstamped)
         })
+    }
+
+    /// Takes the bytes of a frame and the gap behind it, unless a frame may have been begun there
+    /// since, where the pointer goes back to.
+    fn take(&mut self, start: u64, length: u32) {
+        self.taken.insert(start, padded(length));
+        let gap = (start + padded(length)) % self.image.ring_bytes();
+        if gap > 0 {
+            self.gaps.insert(gap, GAP_BYTES as u64);
+        }
     }
 
     /// Frames that are told by their trailers only.
@@ -109,13 +117,22 @@ impl Search<'_> {
         let (before, behind) = candidates.split_at(around);
         let mut found = Vec::new();
         for end in newest.into_iter().chain(behind).chain(before) {
-            let bytes = padded(end.length);
-            if self.is_free(end) {
-                self.taken.insert(end.start, bytes);
+            if self.is_free(end) && !self.has_lost_front(end) {
+                self.take(end.start, end.length);
                 found.push(end.found(Verdict::Unstamped));
             }
         }
         found
+    }
+
+    /// Whether another frame has the header slot in front, which is written before the payload, or
+    /// what stands before that is in a gap.
+    fn has_lost_front(&self, end: &End) -> bool {
+        let [gap, chunk] = [GAP_BYTES as u64, CHUNK_BYTES as u64];
+        let slot = (end.start + self.image.ring_bytes() - gap) % self.image.ring_bytes();
+        let before = (slot + self.image.ring_bytes() - chunk) % self.image.ring_bytes();
+        let is_taken = self.taken.overlapping(slot, gap).is_some();
+        is_taken || self.gaps.overlapping(before, chunk).is_some()
     }
 
     /// Whether nobody else has any of its bytes.
@@ -137,14 +154,17 @@ impl Search<'_> {
         is_lawful && !self.scan.holds_another(end) && !self.is_contradicted(end)
     }
 
-    /// Whether in front of the start stands the trailer of an earlier frame or, if none is there,
-    /// a gap that nobody touched or the header of a frame that began there before.
+    /// Whether in front of the start stands the trailer of an earlier frame or, if none is there, a
+    /// gap that nobody touched or the header of a frame that began there before. Where there is a
+    /// handler, the slot tells more than the gap alone.
     fn is_anchored(&self, end: &End) -> bool {
-        let header = self.image.header(end.start);
+        let (header, is_bare) = (self.image.header(end.start), self.scan.stamps.is_empty());
+        let is_gap = header.0 == [0; GAP_BYTES];
         match self.before(end.start) {
-            Some(before) => before.time < end.time,
+            Some(before) if before.time >= end.time => false,
+            Some(_) => is_gap || header.is_stamped() || is_bare,
             None if end.start == 0 && self.is_behind_a_restart(end) => true,
-            None => header.0 == [0; GAP_BYTES] || header.is_stamped(),
+            None => is_gap && is_bare || header.is_stamped(),
         }
     }
 
