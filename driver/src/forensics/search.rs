@@ -126,13 +126,13 @@ impl Search<'_> {
     }
 
     /// Whether another frame has the header slot in front, which is written before the payload, or
-    /// what stands before that is in a gap.
+    /// the trailer before that stands in a gap.
     fn has_lost_front(&self, end: &End) -> bool {
-        let [gap, chunk] = [GAP_BYTES as u64, CHUNK_BYTES as u64];
-        let slot = (end.start + self.image.ring_bytes() - gap) % self.image.ring_bytes();
-        let before = (slot + self.image.ring_bytes() - chunk) % self.image.ring_bytes();
-        let is_taken = self.taken.overlapping(slot, gap).is_some();
-        is_taken || self.gaps.overlapping(before, chunk).is_some()
+        let slot =
+            (end.start + self.image.ring_bytes() - GAP_BYTES as u64) % self.image.ring_bytes();
+        let before = self.before(end.start);
+        let is_in_gap = |e: &End| self.gaps.overlapping(e.offset, CHUNK_BYTES as u64).is_some();
+        self.taken.overlapping(slot, GAP_BYTES as u64).is_some() || before.is_some_and(is_in_gap)
     }
 
     /// Whether nobody else has any of its bytes.

@@ -115,15 +115,18 @@ impl Mapped {
         frame.start + RING < self.camera.fpga().cursor() + 96
     }
 
-    /// Only counters tell of a frame that was begun at 0 when another lies there or over the end, or at
-    /// the very start of another whose header, or the trailer in front of it, was skipped.
+    /// Only counters tell of a frame that was begun at 0 when another or its header lies there, or at
+    /// the very start of another whose header, or the trailer in front of it, was skipped or is not there.
     fn is_hidden(&self, frame: &Begun) -> bool {
         let start = frame.start % RING;
-        let is_over_end = start == 0 || start + padded(frame.length) > RING;
+        let is_over_end = start <= 32 || start + padded(frame.length) > RING;
         let is_of_before = frame.epoch < self.camera.fpga().epoch();
-        let last = self.begun.last().expect("one was begun");
-        let is_at_start = (start + RING - last.start % RING) % RING <= 32 && self.gap == Gap::Skip;
-        is_over_end && is_of_before || is_at_start
+        let mut unfinished = self.begun.iter().filter(|begun| begun.number.is_none());
+        let is_at_start = |other: &Begun| match (start + RING - other.start % RING) % RING {
+            0 => !self.stamped || self.gap == Gap::Skip,
+            behind => behind == 32 && self.gap == Gap::Skip,
+        };
+        is_over_end && is_of_before || unfinished.any(is_at_start)
     }
 
     fn is_body_there(&self, index: usize) -> bool {
@@ -157,7 +160,11 @@ fn hold_sound(ring: &Mapped, survey: &Survey, with_counters: bool) {
         assert_eq!((found.start, found.length), (truth.start % RING, truth.length));
         let may_be_mixed = !with_counters && ring.is_hidden(&truth);
         assert!(ring.is_body_there(index) || may_be_mixed, "{found:?}");
-        let is_stamped = ring.at(truth.start + RING - 32) == Mark::Header(index);
+        // A header of the same length may have been there before.
+        let is_stamped = match ring.at(truth.start + RING - 32) {
+            Mark::Header(owner) => ring.begun[owner].length == truth.length,
+            _ => false,
+        };
         assert_eq!(found.verdict == Verdict::Whole, is_stamped, "{found:?}");
         assert!(!with_counters || ring.stands(&truth), "{found:?}");
         assert!(!with_counters || truth.number == found.number, "{found:?} {truth:?}");
@@ -203,20 +210,23 @@ fn hold_remains(ring: &Mapped, survey: &Survey, stretch: &Stretch, with_counters
     let Some(by) = found.overwriter() else { return };
     assert!(by != Overwriter::Cut && !found.is_corrupt(), "{found:?}");
     let is_behind_others = truth.start == 0 && truth.epoch > 0;
-    let is_unsure = !with_counters && (ring.is_oldest(&truth) || is_behind_others);
+    // Behind an old header it stands like a damaged one until the handler has come.
+    let is_unsure = ring.is_oldest(&truth) || is_behind_others || truth.number.is_none();
+    let is_unsure = !with_counters && is_unsure;
     let is_excused = by == Overwriter::Restart || is_unsure;
     assert!(is_excused || !ring.stands(&truth), "{found:?} {truth:?}");
     if let Overwriter::Frame(start) = by {
         let covers = |other: &Begun| {
             let reach = other.start % RING + slot(other.length);
+            // A header slot each: that of a frame at 0 lies at the ring's end.
             let own = (found.start + RING - 32)..(found.start + RING + padded(found.length));
             [0, RING, 2 * RING]
                 .iter()
-                .any(|lap| other.start % RING + lap < own.end && own.start < reach + lap)
+                .any(|lap| other.start % RING + lap < own.end + 32 && own.start < reach + lap)
         };
         let later = ring.begun[index + 1..].iter();
         let mut overwriters = later.filter(|other| other.start % RING == start);
-        assert!(overwriters.any(covers), "{found:?} {truth:?} {:?}", ring.begun);
+        assert!(is_unsure || overwriters.any(covers), "{found:?} {truth:?} {:?}", ring.begun);
     }
 }
 
@@ -228,7 +238,9 @@ fn hold_rest(ring: &Mapped, stretch: &Stretch, with_counters: bool) {
         Content::Frame(_) => {}
         Content::Gap(_) => {
             let is_zero = matches!(marks[..], [Mark::Zeroed | Mark::Never]);
-            assert!(is_zero || marks.len() == 1 && ring.gap != Gap::Zero, "{stretch:?} {marks:?}");
+            // Before a reset the last frame may have been left without.
+            let may_be_older = ring.gap != Gap::Zero || fpga.epoch() > 0;
+            assert!(is_zero || marks.len() == 1 && may_be_older, "{stretch:?} {marks:?}");
         }
         Content::Unused => {
             assert!(marks.iter().all(|mark| matches!(mark, Mark::Zeroed | Mark::Never)));
@@ -287,10 +299,14 @@ fn run(seed: u64, resets: bool) {
 
 #[test]
 fn every_stretch_is_what_the_map_says_at_every_step() {
-    (0..12).for_each(|seed| run(seed, false));
+    (std::env::var("FSEED").map_or(0, |s| s.parse().unwrap())..)
+        .take(12)
+        .for_each(|seed| run(seed, false));
 }
 
 #[test]
 fn every_stretch_is_what_the_map_says_although_the_pointer_goes_back_to_0() {
-    (0..12).for_each(|seed| run(seed, true));
+    (std::env::var("FSEED").map_or(0, |s| s.parse().unwrap())..)
+        .take(12)
+        .for_each(|seed| run(seed, true));
 }
