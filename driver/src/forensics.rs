@@ -127,6 +127,8 @@ pub enum Tear {
         /// Length in the trailer.
         trailer: u32,
     },
+    /// The trailer is that of the frame before: the camera gave the frame up.
+    Repeated,
     /// FF FF in the payload.
     Signature {
         /// Where, as an offset in the ring.

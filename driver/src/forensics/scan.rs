@@ -87,6 +87,13 @@ impl<'a> Scan<'a> {
         Some(&self.ends[index])
     }
 
+    /// Whether the same trailer stands in front of the header slot.
+    pub(super) fn is_repeated(&self, start: u64, length: u32, time: Timestamp) -> bool {
+        let slot_and_chunk = (GAP_BYTES + CHUNK_BYTES) as u64;
+        let before = self.end_at(start + self.ring_bytes() - slot_and_chunk);
+        before.is_some_and(|before| (before.length, before.time) == (length, time))
+    }
+
     /// Whether the trailer of another frame stands between this end and its start.
     pub(super) fn holds_another(&self, end: &End) -> bool {
         let index = self.ends.partition_point(|other| other.offset < end.offset);
@@ -106,6 +113,9 @@ impl<'a> Scan<'a> {
         let trailer = self.trailer(start, length).ok_or(Tear::NoTrailer)?;
         if trailer.length != length {
             return Err(Tear::Length { trailer: trailer.length });
+        }
+        if self.is_repeated(start, length, trailer.time) {
+            return Err(Tear::Repeated);
         }
         if let Some(offset) = self.signature(start, length) {
             return Err(Tear::Signature { offset });

@@ -151,7 +151,8 @@ impl Search<'_> {
     /// another trailer stands among them, this one is older and stands in a gap that was skipped.
     fn is_frame(&self, end: &End) -> bool {
         let is_lawful = end.is_padded && self.scan.signature(end.start, end.length).is_none();
-        is_lawful && !self.scan.holds_another(end) && !self.is_contradicted(end)
+        let is_repeated = self.scan.is_repeated(end.start, end.length, end.time);
+        is_lawful && !is_repeated && !self.scan.holds_another(end) && !self.is_contradicted(end)
     }
 
     /// Whether in front of the start stands the trailer of an earlier frame or, if none is there, a
@@ -225,6 +226,7 @@ impl Search<'_> {
         let by = Overwriter::Unknown;
         let is_behind_another = self.before(end.start).is_some_and(|before| before.time < end.time);
         match self.scan.judge(end.start, end.length) {
+            Err(Tear::Repeated) => Verdict::Torn { tear: Tear::Repeated, by },
             Err(tear) if is_behind_another && tear.is_amid_a_chunk() => Verdict::Torn { tear, by },
             _ => Verdict::Stale { by },
         }

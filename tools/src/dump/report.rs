@@ -333,6 +333,7 @@ fn reason(verdict: Verdict) -> Option<String> {
     Some(match tear {
         Tear::NoTrailer => "no trailer where the length puts it".into(),
         Tear::Length { trailer } => format!("the trailer tells {trailer} bytes"),
+        Tear::Repeated => "its trailer is that of the frame before".into(),
         Tear::Signature { offset } => format!("ff ff in the payload at byte {offset:#x}"),
         Tear::Padding { offset } => format!("not zero behind the payload at byte {offset:#x}"),
         Tear::Counters => "the writer had come by".into(),
