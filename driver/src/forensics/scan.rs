@@ -91,7 +91,9 @@ impl<'a> Scan<'a> {
     pub(super) fn is_repeated(&self, start: u64, length: u32, time: Timestamp) -> bool {
         let slot_and_chunk = (GAP_BYTES + CHUNK_BYTES) as u64;
         let before = self.end_at(start + self.ring_bytes() - slot_and_chunk);
-        before.is_some_and(|before| (before.length, before.time) == (length, time))
+        // A ring may have room for one frame only.
+        let is_same = |before: &End| (before.length, before.time) == (length, time);
+        before.is_some_and(|before| is_same(before) && before.start != start)
     }
 
     /// Whether the trailer of another frame stands between this end and its start.
