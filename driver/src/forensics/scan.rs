@@ -87,13 +87,12 @@ impl<'a> Scan<'a> {
         Some(&self.ends[index])
     }
 
-    /// Whether the same trailer stands in front of the header slot.
-    pub(super) fn is_repeated(&self, start: u64, length: u32, time: Timestamp) -> bool {
-        let slot_and_chunk = (GAP_BYTES + CHUNK_BYTES) as u64;
-        let before = self.end_at(start + self.ring_bytes() - slot_and_chunk);
-        // A ring may have room for one frame only.
-        let is_same = |before: &End| (before.length, before.time) == (length, time);
-        before.is_some_and(|before| is_same(before) && before.start != start)
+    /// Whether the same trailer stands in front of the header slot; a ring may have room for one
+    /// frame only.
+    pub(super) fn is_repeated(&self, start: u64, trailer: Trailer) -> bool {
+        let before = start + self.ring_bytes() - (GAP_BYTES + CHUNK_BYTES) as u64;
+        let is_another = slot(trailer.length) < self.ring_bytes();
+        is_another && Trailer::parse(chunk(self.bytes, before)) == trailer
     }
 
     /// Whether the trailer of another frame stands between this end and its start.
@@ -116,7 +115,7 @@ impl<'a> Scan<'a> {
         if trailer.length != length {
             return Err(Tear::Length { trailer: trailer.length });
         }
-        if self.is_repeated(start, length, trailer.time) {
+        if self.is_repeated(start, trailer) {
             return Err(Tear::Repeated);
         }
         if let Some(offset) = self.signature(start, length) {

@@ -151,7 +151,8 @@ impl Search<'_> {
     /// another trailer stands among them, this one is older and stands in a gap that was skipped.
     fn is_frame(&self, end: &End) -> bool {
         let is_lawful = end.is_padded && self.scan.signature(end.start, end.length).is_none();
-        let is_repeated = self.scan.is_repeated(end.start, end.length, end.time);
+        let trailer = self.scan.trailer(end.start, end.length);
+        let is_repeated = trailer.is_some_and(|trailer| self.scan.is_repeated(end.start, trailer));
         is_lawful && !is_repeated && !self.scan.holds_another(end) && !self.is_contradicted(end)
     }
 

@@ -260,9 +260,9 @@ fn hold_rest(ring: &Mapped, stretch: &Stretch, with_counters: bool) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "shown only if what follows fails")]
 fn hold(ring: &Mapped, with_counters: bool) {
     let survey = ring.image(with_counters).survey();
-    // Shown if what follows fails.
     println!("{:?} {:?}", ring.begun, survey.stretches);
     survey
         .frames
@@ -280,6 +280,7 @@ fn hold(ring: &Mapped, with_counters: bool) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "shown only if what follows fails")]
 fn run(seed: u64, resets: bool) {
     for (gap, stamped) in GAPS.iter().flat_map(|&gap| [(gap, true), (gap, false)]) {
         let mut random = Random::of(seed);

@@ -359,6 +359,7 @@ fn faults(kinds: &[FaultKind], seed: u64) -> String {
     format!("seed = {seed}\n{}", each.collect::<String>())
 }
 
+#[expect(clippy::print_stdout, reason = "shown only if what follows fails")]
 fn hold_struck(kinds: &[FaultKind], seed: u64, sizes: &str, bare: &str) -> usize {
     let dir = ring_dir();
     let file = dir.path().join("faults.toml");
