@@ -188,7 +188,10 @@ impl Watched {
     fn move_behind(&mut self, device: &Device, start: u64, trailer: Trailer) {
         // SYNC POINT: header before signature, which was seen.
         fence(Ordering::Acquire);
-        self.last = Some(Last { start, header: device.ring().header(start), trailer });
+        let header = device.ring().header(start);
+        // Nobody stamps a bare ring.
+        self.stamped = self.stamped.map(|stamped| stamped || header.is_stamped());
+        self.last = Some(Last { start, header, trailer });
         self.next = start + slot(trailer.length);
         (self.goal, self.searches) = (None, 0);
         self.stale = None;
@@ -220,7 +223,9 @@ impl Watched {
         let missed_goal = self.goal.map(|goal| (self.next, goal.time));
         let before = self.last.map(|last| (last.start, last.trailer.time)).or(missed_goal);
         let newest = before.map(|(_, time)| time);
-        let frames = locate(device);
+        let mut frames = locate(device);
+        // Where one frame was stamped, a frame that is not is none.
+        frames.retain(|frame| frame.stamped || self.stamped != Some(true));
         let there: HashSet<&Located> = frames.iter().collect();
         self.relics.retain(|relic| there.contains(relic));
         let is_newer = |frame: &&Located| Some(frame.trailer.time) > newest;
