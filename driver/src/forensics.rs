@@ -6,14 +6,21 @@
 //! signature of a stamped header in front, and the trailer behind. Both are looked for everywhere,
 //! since either may be missing: a bare ring has no headers, and a torn frame has lost one of both.
 //!
+//! With counters, frames are followed from the last whole one back to where the writer may have come
+//! by: in front of each ends the one before. Nothing older is believed among these. Where one is
+//! damaged, the next one behind which everything fits is taken up.
+//!
 //! Trailers alone are believed with care. The ring is full of older frames of which the writer has
-//! left the end standing, and their trailers are right in every field. So the first trailer behind
-//! a start wins, frames do not overlap, time increases strictly along a chain of frames, and in
-//! front of a frame stands a gap or the trailer of the one before. A frame that is found by its
-//! trailer only and comes first after a clock was set back therefore passes for stale.
+//! left the end standing, and their trailers are right in every field. So a frame holds no other's
+//! trailer, frames do not overlap each other or the gaps between them, time increases strictly along
+//! a chain of frames, and in front of a frame stands a gap or the trailer of the one before. A frame
+//! that is found by its trailer only and comes first after a clock was set back therefore passes for
+//! stale, and so may the oldest of a bare ring.
 //!
 //! Without counters the bytes of a frame that was begun and those of the older frame under it look
-//! alike: they are all said to be left of the older one.
+//! alike: they are all said to be left of the older one. Where a frame was begun exactly where an
+//! older one starts, and its gap was skipped or nobody stamps, the older one even passes for whole
+//! until the writer comes to its end: only the counters tell.
 //!
 //! The work is linear in the size of the image, times the logarithm of the number of frames,
 //! whatever the bytes are.

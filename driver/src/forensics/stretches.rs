@@ -396,6 +396,3 @@ impl Border<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,21 +31,21 @@ impl Left {
         let (ring, ledger) = (dir.path().join("ring"), dir.path().join("ledger"));
         let files = format!("--ring {} --ledger {}", ring.display(), ledger.display());
         ends(&format!("emulate {files} --virtual-time {options}")).with_code(0);
-        let ring_bytes = fs::metadata(&ring).unwrap().len();
+        let ring_bytes = fs::metadata(&ring).expect("the ring stays").len();
         let ledger = read_ledger(&ledger);
         Left { _dir: dir, ring, ring_bytes, ledger }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        fs::read(&self.ring).unwrap()
+        fs::read(&self.ring).expect("the ring stays")
     }
 
     fn write(&self, bytes: &[u8]) {
-        fs::write(&self.ring, bytes).unwrap();
+        fs::write(&self.ring, bytes).expect("room for it");
     }
 
     fn forget_registers(&self) {
-        fs::remove_file(registers(&self.ring)).unwrap();
+        fs::remove_file(registers(&self.ring)).expect("it stands beside");
     }
 
     /// Behind the gap of the last frame.
@@ -71,7 +71,7 @@ fn check(ring: &Path, options: &str) -> Ended {
 /// The stretches of a report, which cover all of the ring, and none of it twice.
 fn stretches(report: &Value) -> Vec<Value> {
     let ring_bytes = number(report, "ring_bytes");
-    let stretches = at(report, "stretches").as_array().unwrap().clone();
+    let stretches = at(report, "stretches").as_array().expect("a list").clone();
     let mut next = number(&stretches[0], "start");
     for stretch in &stretches {
         let [start, end, bytes] = ["start", "end", "bytes"].map(|name| number(stretch, name));
@@ -81,7 +81,7 @@ fn stretches(report: &Value) -> Vec<Value> {
         next = start + bytes;
     }
     assert_eq!(next - number(&stretches[0], "start"), ring_bytes, "{report:#}");
-    let sums = at(report, "sums").as_object().unwrap().values();
+    let sums = at(report, "sums").as_object().expect("a table").values();
     assert_eq!(sums.map(|sum| number(sum, "bytes")).sum::<u64>(), ring_bytes);
     stretches
 }
@@ -363,7 +363,7 @@ fn faults(kinds: &[FaultKind], seed: u64) -> String {
 fn hold_struck(kinds: &[FaultKind], seed: u64, sizes: &str, bare: &str) -> usize {
     let dir = ring_dir();
     let file = dir.path().join("faults.toml");
-    fs::write(&file, faults(kinds, seed)).unwrap();
+    fs::write(&file, faults(kinds, seed)).expect("room for it");
     let shape = format!("--source {sizes} --frames 400 --seed {seed} {bare} --ring-bytes 64KiB");
     let left = Left::by(&format!("{shape} --faults {}", file.display()));
     let shape = format!("{kinds:?} {shape}");
