@@ -68,6 +68,10 @@ pub(super) fn partition(image: &RingImage, frames: &mut [Found]) -> Vec<Stretch>
         Owner::Unused => Content::Unused,
         Owner::Garbage => match runs.explain(at, newest) {
             Content::Garbage if !runs.is_of_this_epoch(at) => Content::Unfinished,
+            // What is being written the counters tell.
+            Content::Unfinished if image.writer.is_some() && runs.is_of_this_epoch(at) => {
+                Content::Garbage
+            }
             content => content,
         },
     };
