@@ -266,10 +266,14 @@ fn a_closed_stdout_is_the_reader_s_choice() {
 fn the_tour_proves_what_it_shows() {
     let dir = disk_dir();
     let out = dir.path().join("tour");
-    let tour = ends(&format!("demo --seconds 1 --out {}", out.display())).with_code(0);
-    for word in ["damaged 0, found 0, accepted 0", "equal to the frame", "next:"] {
+    let tour = ends(&format!("demo --seconds 2 --out {}", out.display())).with_code(0);
+    for word in ["injected ", "equal to the frame", "next:"] {
         assert!(tour.stdout.contains(word), "{word}: {tour:?}");
     }
+    let verdict = tour.stdout.lines().find_map(|line| line.trim().strip_prefix("damaged "));
+    let damaged: u64 = verdict.unwrap().split(',').next().unwrap().parse().unwrap();
+    assert!(damaged > 0, "{tour:?}");
+    assert_eq!(verdict.unwrap(), format!("{damaged}, found {damaged}, accepted 0"));
     assert_eq!(tour.stdout.matches("   closes").count(), 2, "{tour:?}");
     assert_verified(&out.join("archive"));
     ends(&format!("demo --out {}", out.display())).refused(1, &["tour", "exists"]);
