@@ -129,10 +129,11 @@ pub(crate) struct PaceArgs {
     /// Write what was emitted, frame by frame, as JSON lines
     #[arg(long, env = "CIRCBUF_LEDGER", value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,
-    /// What goes wrong: TOML with seed = N and [[fault]] tables of kind and one of at = [frames],
-    /// every = N, rate = P, at_s = [seconds]
+    /// What goes wrong
     #[arg(long, env = "CIRCBUF_FAULTS", value_name = "FILE")]
     #[arg(help_heading = "Faults (embedded camera)")]
+    #[arg(help = "What goes wrong: TOML with seed = N and [[fault]] tables of kind and one of \
+                  at = [frames], every = N, rate = P, at_s = [seconds]")]
     pub(crate) faults: Option<PathBuf>,
     /// One thing that goes wrong, at frame N or else every 100 frames; can be given again. sprint |
     /// aborted | no-trailer | bad-trailer | unescaped | bit-flip | time-back | time-forward |
