@@ -99,6 +99,12 @@ impl FrameHeader {
         self.u16(header::SIGNATURE_OFFSET) == SIGNATURE && self.0[header::LENGTH + 3] == 0
     }
 
+    /// Whether all of it is zero, as the FPGA leaves it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; HEADER_BYTES]
+    }
+
     /// Length of the stuffed payload in bytes.
     #[must_use]
     pub fn length(&self) -> u32 {

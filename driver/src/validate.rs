@@ -25,13 +25,14 @@
 //!
 //! With counters, from boundaries that they told: `complete` with `frames`. Between two of them frames
 //! are found by a chain of trailers from the upper one that arrives at the lower one exactly. If it does
-//! not, a link is believed as far as it is proven: by its header, or on a bare ring by a plausible
-//! trailer in front that stands alone, with none inside. A frame is never numbered by guess: what
-//! does not add up to the counted number is lost. A trailer that is equal to the one in front of the
-//! slot, bit for bit, is stale: an aborted compression left it, and [`Refusal::Stale`] says so. And on
-//! a bare ring a start is believed only if a plausible trailer stands in front of its slot, or if the
-//! epoch starts there. All this counts only if `reserved` says afterwards that the writer had not come
-//! to what stands in front.
+//! not, a frame between them is damaged, and the others are believed as far as they are proven: by
+//! their headers, or on a bare ring by a start behind 32 zero bytes or behind a trailer that stands
+//! alone, and an end at the first trailer behind it, which leads back and has zeros behind. A frame is
+//! never numbered by guess: what does not add up to the counted number is lost. A trailer that is equal
+//! to the one in front of the slot, bit for bit, is stale: an aborted compression left it, and
+//! [`Refusal::Stale`] says so. On a bare ring a start is believed only behind a plausible trailer or a
+//! gap of zeros, or if the epoch starts there. All this counts only if `reserved` says afterwards that
+//! the writer had not come to what stands in front.
 //!
 //! Without counters, it is the end of the frame that was read before, or behind an overrun one that a
 //! search of the ring chose. What stands in front of the slot must then be the trailer of the frame
@@ -73,9 +74,9 @@
 //!   nothing to destroy), and where the gap is skipped, that they are not those of the lap before;
 //! * on a bare ring without counters, that payload does not look like a trailer, or, where the gap is
 //!   skipped, that a frame is whole once the writer has come round;
-//! * anywhere without headers: refusal of payload that imitates zeros and trailer in every byte, with a
-//!   length that leads back to S, at just the place to which the stale trailer of an aborted frame
-//!   behind it leads. No chain and no number of frames tells that from a frame.
+//! * anywhere without headers: refusal of payload that imitates a trailer in every byte, with a length
+//!   that leads back to S, and the zeros around it, in or beside a damaged frame. No chain and no number
+//!   of frames tells that from a frame.
 //!
 //! # How it is known
 //!

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 
-use super::survey::{Boundary, Extent, Survey};
+use super::survey::{Boundary, Extent, Survey, is_behind_gap};
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
 use crate::loss::{Loss, LossReason, Refusal};
@@ -187,8 +187,8 @@ impl Counted {
             if before == trailer {
                 return Err(Refusal::Stale);
             }
-            // Without a header in front, the trailer in front proves the start: a pointer may be wrong.
-            if !stamped && !before.is_plausible() {
+            // Without a header in front, a gap proves the start, or a trailer: a pointer may be wrong.
+            if !stamped && !before.is_plausible() && !is_behind_gap(device, start) {
                 return Err(Refusal::NoFrame);
             }
         }

@@ -2,10 +2,9 @@
 //!
 //! Trailers lead from the upper boundary down. If the chain arrives at the lower one, with as many
 //! frames as there have to be, all of them are found. If it does not, a frame in between is damaged,
-//! and what lies beyond it has to be found from below, by headers. A bare ring has none: a payload
-//! may look like a trailer, so that nothing but a chain from a true boundary is believed there, and
-//! what lies beyond the damaged frame is given up. So is whatever does not add up to the counted
-//! number of frames, rather than to number it by guess.
+//! and what lies beyond it has to be found from below: by headers, or on a bare ring by trailers that
+//! lead back to a gap. What does not add up to the counted number of frames is given up rather than
+//! numbered by guess.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -72,34 +71,40 @@ impl<'a> Survey<'a> {
             let Some(start) = self.start_of(end).filter(|&start| start >= from.cursor) else {
                 break;
             };
+            if self.has_nearer_end(start, end) {
+                break;
+            }
             boundary = Boundary { cursor: start, number: boundary.number - 1 };
             extents.push(Extent { start: boundary, end });
         }
         if boundary != from {
-            let proven = extents.iter().take_while(|extent| self.is_proven(extent)).count();
-            extents.truncate(proven);
+            let is_proven = |extent: &&Extent| {
+                self.frame_at(extent.start.cursor, extent.end) == Some(extent.end)
+            };
+            extents.truncate(extents.iter().take_while(is_proven).count());
         }
         extents
     }
 
-    /// Whether one frame and no more lies there: by its header, or on a bare ring by the trailer in
-    /// front of it, and that no other one stands inside.
-    fn is_proven(&self, Extent { start, end }: &Extent) -> bool {
-        if self.stamped {
-            return self.frame_at(start.cursor, *end) == Some(*end);
-        }
-        let chunks = start.cursor / CHUNK_BYTES as u64 + 1..*end / CHUNK_BYTES as u64 - 1;
-        let mut inside = chunks.map(|chunk| self.device.ring().trailer(chunk * CHUNK_BYTES as u64));
-        self.is_clear(start.cursor) && !inside.any(|trailer| trailer.is_plausible())
+    /// Whether a trailer one chunk nearer leads back to the same start: in a gap that is skipped an old
+    /// one may stand behind it.
+    fn has_nearer_end(&self, start: u64, end: u64) -> bool {
+        let nearer = end - 2 * GAP_BYTES as u64;
+        let leads_back =
+            |trailer: Trailer| trailer.is_plausible() && start + padded(trailer.length) == nearer;
+        !self.stamped && nearer > start && leads_back(self.device.ring().trailer(nearer))
     }
 
-    /// Whether a frame can start there. On a bare ring a trailer has to stand in front, and no second
-    /// one in front of that: in a gap that is skipped an old trailer may stand.
-    fn is_clear(&self, start: u64) -> bool {
+    /// Whether a frame can start there, behind a gap. Where a gap is skipped an old trailer may stand in
+    /// it: a trailer in front proves a start if it stands alone.
+    fn can_start(&self, start: u64) -> bool {
         let is_trailer = |end| end > 0 && self.device.ring().trailer(end).is_plausible();
         let gap = GAP_BYTES as u64;
         let is_alone = || start < 2 * SLOT_BYTES_MIN || !is_trailer(start - 2 * gap);
-        self.stamped || start == 0 || (start >= 2 * gap && is_trailer(start - gap) && is_alone())
+        self.stamped
+            || start == 0
+            || is_behind_gap(self.device, start)
+            || (start >= 2 * gap && is_trailer(start - gap) && is_alone())
     }
 
     /// The trailer of the frame before.
@@ -142,7 +147,7 @@ impl<'a> Survey<'a> {
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = from;
         let mut start = from.cursor + SLOT_BYTES_MIN;
-        while self.stamped && start < to.cursor {
+        while start < to.cursor {
             let Some(end) = self.frame_at(start, to.cursor) else {
                 start += CHUNK_BYTES as u64;
                 continue;
@@ -160,7 +165,7 @@ impl<'a> Survey<'a> {
     }
 
     /// At least so many frames, none of them whole, lie between two boundaries: as many as a chain of
-    /// trailers has that leads all the way, or else as there are signatures.
+    /// trailers has that leads all the way, or else as there are signatures, or on a bare ring trailers.
     fn damaged(&self, from: u64, to: u64) -> u64 {
         let mut cursor = to;
         let mut links = 0;
@@ -171,20 +176,49 @@ impl<'a> Survey<'a> {
         if cursor == from {
             return links;
         }
-        let starts = (from / CHUNK_BYTES as u64 + 2..to / CHUNK_BYTES as u64)
-            .map(|chunk| chunk * CHUNK_BYTES as u64)
-            .filter(|&start| self.device.ring().header(start).is_stamped());
-        1 + starts.count() as u64
+        let chunk = CHUNK_BYTES as u64;
+        let inside = (from / chunk + 2..to / chunk).map(|index| index * chunk);
+        let frames = match self.stamped {
+            true => inside.filter(|&at| self.device.ring().header(at).is_stamped()).count(),
+            false => inside.filter(|&at| at + 2 * chunk <= to && self.is_end(at)).count(),
+        };
+        1 + frames as u64
     }
 
-    /// Where the frame that starts at `start` ends, if its header and its trailer say the same. Frames
-    /// that were aborted one after the other have the trailer of the one before them all, which may
-    /// lead over several of them.
+    /// Whether a trailer stands there, and none right in front of it.
+    fn is_end(&self, end: u64) -> bool {
+        let ring = self.device.ring();
+        let is_trailer = |end| ring.trailer(end).is_plausible();
+        is_trailer(end) && !is_trailer(end - CHUNK_BYTES as u64)
+    }
+
+    /// Where the frame that starts at `start` ends, if its header and its trailer say the same, or on a
+    /// bare ring if the first trailer behind it leads back. Frames that were aborted one after the other
+    /// have the trailer of the one before them all, which may lead over several of them.
     fn frame_at(&self, start: u64, limit: u64) -> Option<u64> {
-        let trailer = by_header(self.device, start).filter(|_| self.stamped)?;
+        let trailer = match self.stamped {
+            true => by_header(self.device, start)?,
+            false => self.by_first_trailer(start, limit).filter(|_| self.can_start(start))?,
+        };
         let is_stale = self.trailer_in_front(start) == Some(trailer);
         Some(start + slot(trailer.length)).filter(|&end| end <= limit && !is_stale)
     }
+
+    /// The first trailer behind `start`, if it leads back and has a gap behind it: in a payload it is no
+    /// proof.
+    fn by_first_trailer(&self, start: u64, limit: u64) -> Option<Trailer> {
+        let slot_bytes = limit.saturating_sub(start).min(self.device.max_slot_bytes());
+        let (end, trailer) = trailers_behind(self.device, start, slot_bytes).next()?;
+        let next = start + slot(trailer.length);
+        let is_end = || next == limit || self.device.ring().header(next).is_empty();
+        (padded(trailer.length) == end && is_end()).then_some(trailer)
+    }
+}
+
+/// Whether a gap ends at `start` and nowhere else: of zeros in front of zeros it would be no proof.
+pub(super) fn is_behind_gap(device: &Device, start: u64) -> bool {
+    let is_zero = |start| device.ring().header(start).is_empty();
+    is_zero(start) && !is_zero(start + CHUNK_BYTES as u64)
 }
 
 /// The trailer of the frame that the slot in front of `start` tells of.
@@ -206,6 +240,18 @@ pub(super) fn leading_back(
     start: u64,
     slot_bytes: u64,
 ) -> impl Iterator<Item = Trailer> {
+    trailers_behind(device, start, slot_bytes)
+        .filter(|(end, trailer)| padded(trailer.length) == *end)
+        .map(|(_, trailer)| trailer)
+}
+
+/// What looks like a trailer in a slot of at most `slot_bytes` that starts at `start`, and how far
+/// behind that it ends; the nearest first.
+fn trailers_behind(
+    device: &Device,
+    start: u64,
+    slot_bytes: u64,
+) -> impl Iterator<Item = (u64, Trailer)> {
     let chunk = CHUNK_BYTES as u64;
     let ends = (1..=slot_bytes.saturating_sub(GAP_BYTES as u64) / chunk).map(move |n| n * chunk);
     ends.filter(move |&end| {
@@ -216,6 +262,5 @@ pub(super) fn leading_back(
         fence(Ordering::Acquire);
         (end, device.ring().trailer(start + end))
     })
-    .filter(|(end, trailer)| trailer.is_plausible() && padded(trailer.length) == *end)
-    .map(|(_, trailer)| trailer)
+    .filter(|(_, trailer)| trailer.is_plausible())
 }
