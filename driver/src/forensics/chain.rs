@@ -26,7 +26,7 @@ pub(super) fn number(image: &RingImage, frames: &mut [Found]) {
         let start = cursor.checked_sub(slot(frames[index].length));
         let (Some(start), Some(number)) = (start, left.checked_sub(1)) else { return };
         // Where the writer has been since, a newer frame may end at the same place.
-        let is_still_there = start + ring_bytes >= writer.complete + GAP_BYTES as u64;
+        let is_still_there = writer.complete - start <= ring_bytes - GAP_BYTES as u64;
         if is_still_there || !stands_alone(&frames[index]) || writer.reserved == writer.complete {
             frames[index].number = Some(number);
         }

@@ -121,12 +121,12 @@ impl Counted {
     }
 
     /// Takes note of how far the device is, to know more boundaries if something between them is damaged.
-    pub(super) fn glance(&mut self, registers: &Registers) {
+    /// Counters that contradict themselves are left to the next poll.
+    pub(super) fn glance(&mut self, device: &Device, registers: &Registers) {
         let progress = registers.progress().filter(|progress| progress.epoch == self.epoch);
-        let Some(progress) = progress.filter(|&progress| follows(self.seen, progress)) else {
-            return;
-        };
-        if progress.frames > self.next.number {
+        let Some(progress) = progress else { return };
+        let is_true = self.check(device, registers, progress).is_ok();
+        if is_true && progress.frames > self.next.number {
             self.note(boundary(progress));
         }
     }

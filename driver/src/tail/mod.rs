@@ -81,7 +81,7 @@ impl Tail {
     pub fn glance(&mut self, device: &Device) {
         if let (Follow::Counted(counted), Some(registers)) = (&mut self.follow, device.registers())
         {
-            counted.glance(registers);
+            counted.glance(device, registers);
         }
     }
 

@@ -50,7 +50,12 @@ impl<'a> Survey<'a> {
     /// Frames between the boundaries, the last first. Between them damaged ones may be left out.
     pub(super) fn between(&self, from: Boundary, to: Boundary) -> Vec<Extent> {
         let mut extents = self.down(from, to);
-        let reached = extents.last().map_or(to, |extent| extent.start);
+        let mut reached = extents.last().map_or(to, |extent| extent.start);
+        if reached.cursor == from.cursor && reached.number != from.number {
+            // Some link leads over more than one frame, and nobody knows which.
+            extents.clear();
+            reached = to;
+        }
         if reached == from || reached.number <= from.number + 1 {
             return extents;
         }
@@ -78,12 +83,15 @@ impl<'a> Survey<'a> {
             extents.push(Extent { start: boundary, end });
         }
         if boundary != from {
-            let is_proven = |extent: &&Extent| {
-                self.frame_at(extent.start.cursor, extent.end) == Some(extent.end)
-            };
-            extents.truncate(extents.iter().take_while(is_proven).count());
+            extents.truncate(extents.iter().take_while(|extent| self.is_proven(extent)).count());
         }
         extents
+    }
+
+    /// Whether one frame and no more lies there.
+    fn is_proven(&self, Extent { start, end }: &Extent) -> bool {
+        self.frame_at(start.cursor, *end) == Some(*end)
+            && !(self.stamped && self.signatures(start.cursor, *end) > 0)
     }
 
     /// Whether a trailer one chunk nearer leads back to the same start: in a gap that is skipped an old
@@ -179,10 +187,17 @@ impl<'a> Survey<'a> {
         let chunk = CHUNK_BYTES as u64;
         let inside = (from / chunk + 2..to / chunk).map(|index| index * chunk);
         let frames = match self.stamped {
-            true => inside.filter(|&at| self.device.ring().header(at).is_stamped()).count(),
+            true => self.signatures(from, to),
             false => inside.filter(|&at| at + 2 * chunk <= to && self.is_end(at)).count(),
         };
         1 + frames as u64
+    }
+
+    /// How many headers are stamped between the boundaries, those in front of them apart.
+    fn signatures(&self, from: u64, to: u64) -> usize {
+        let chunk = CHUNK_BYTES as u64;
+        let starts = (from / chunk + 2..to / chunk).map(|index| index * chunk);
+        starts.filter(|&start| self.device.ring().header(start).is_stamped()).count()
     }
 
     /// Whether a trailer stands there, and none right in front of it.

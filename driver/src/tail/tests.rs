@@ -227,6 +227,27 @@ fn counters_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn what_a_lying_page_says_at_a_glance_is_forgotten() {
+    let lies: [fn(&mut HandCamera); 3] = [
+        |camera| camera.register(reg::COMPLETE, 1 << 62),
+        |camera| camera.register(reg::COMPLETE, camera.next + 31),
+        |camera| camera.register(reg::FRAMES, 1 << 40),
+    ];
+    for lie in lies {
+        let mut camera = HandCamera::new(RING, true);
+        let device = camera.device();
+        let mut tail = Tail::attach(&device, StartAt::Newest).unwrap();
+        (0..3).for_each(|_| camera.emit(300));
+        tail.glance(&device);
+        camera.register(reg::FRAMES, 5);
+        lie(&mut camera);
+        tail.glance(&device);
+        camera.publish();
+        assert_eq!(drain(&mut tail, &device), (vec![0, 1, 2], vec![]));
+    }
+}
+
+#[test]
 fn a_frame_whose_middle_was_truncated_away_is_torn() {
     for (stamps, with_counters) in [(true, true), (false, true), (true, false)] {
         let mut camera = HandCamera::new(RING, stamps);

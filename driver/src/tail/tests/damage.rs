@@ -176,3 +176,36 @@ fn damage_of_all_kinds_at_random_never_numbers_a_frame_wrongly() {
         assert!(lost < FRAMES, "seed {seed}");
     }
 }
+
+/// Two aborted frames with the trailer of the one in front of them pass for one frame as long as that
+/// one, if it has lost its own.
+#[test]
+fn aborted_frames_that_pass_for_one_misnumber_nobody() {
+    for behind in [3, 5, 9] {
+        let mut camera = HandCamera::new(RING, true);
+        let device = camera.device();
+        let mut tail = Tail::attach(&device, StartAt::Newest).unwrap();
+        camera.emit(300);
+        read(&mut tail, &device);
+        (0..behind).for_each(|_| camera.emit(200));
+        // The latches: 436 bytes, a slot of 512.
+        let long = camera.next;
+        camera.emit(436);
+        let latched: Vec<u8> =
+            (0..12).map(|byte| camera.byte(long + slot(436) - 44 + byte)).collect();
+        camera.put(long + slot(436) - 44, &[0; 12]);
+        for _ in 0..2 {
+            let start = camera.next;
+            let payload = HandCamera::payload(camera.frames, 180);
+            camera.emit_and(&payload, |camera| {
+                camera.put(start + slot(180) - 44, &latched);
+                camera.put(start + camera.ring_bytes - 4, &latched[8..11]);
+            });
+        }
+        assert_eq!(2 * slot(180), slot(436));
+        (0..2).for_each(|_| camera.emit(300));
+        let (whole, lost) = read(&mut tail, &device);
+        let good = (1..=behind).chain([behind + 4, behind + 5]);
+        assert_eq!(whole, good.collect::<Vec<_>>(), "{lost:?}");
+    }
+}
