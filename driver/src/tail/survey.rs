@@ -94,13 +94,21 @@ impl<'a> Survey<'a> {
             && !(self.stamped && self.signatures(start.cursor, *end) > 0)
     }
 
-    /// Whether a trailer one chunk nearer leads back to the same start: in a gap that is skipped an old
-    /// one may stand behind it.
+    /// Whether another trailer stands one chunk nearer, which is then the true end: behind it, in a gap
+    /// that is skipped, an old one may lead back to the same start. On a stamped ring that matters if the
+    /// header, which tells what the true trailer tells, fits both.
     fn has_nearer_end(&self, start: u64, end: u64) -> bool {
-        let nearer = end - 2 * GAP_BYTES as u64;
-        let leads_back =
-            |trailer: Trailer| trailer.is_plausible() && start + padded(trailer.length) == nearer;
-        !self.stamped && nearer > start && leads_back(self.device.ring().trailer(nearer))
+        let nearer_end = end - 2 * GAP_BYTES as u64;
+        if nearer_end <= start {
+            return false;
+        }
+        let nearer = self.device.ring().trailer(nearer_end);
+        let trailer = self.device.ring().trailer(end - GAP_BYTES as u64);
+        let fits = match self.stamped {
+            true => nearer.length == trailer.length,
+            false => start + padded(nearer.length) == nearer_end,
+        };
+        nearer.is_plausible() && fits
     }
 
     /// Whether a frame can start there, behind a gap. Where a gap is skipped an old trailer may stand in
@@ -216,7 +224,8 @@ impl<'a> Survey<'a> {
             false => self.by_first_trailer(start, limit).filter(|_| self.can_start(start))?,
         };
         let is_stale = self.trailer_in_front(start) == Some(trailer);
-        Some(start + slot(trailer.length)).filter(|&end| end <= limit && !is_stale)
+        let end = start + slot(trailer.length);
+        (end <= limit && !is_stale && !self.has_nearer_end(start, end)).then_some(end)
     }
 
     /// The first trailer behind `start`, if it leads back and has a gap behind it: in a payload it is no

@@ -19,8 +19,12 @@ Example:
   circbuf run --seconds 20 --archive A --ledger L --json > books
   circbuf verify --ledger L --archive A --books books
 
-Exit codes: 4 if a frame was archived that is damaged or not as the ledger says, or the archive is
-damaged; 1 if the books differ, or ledger and archive cannot be compared.")]
+Without --books nobody can tell a frame that vanished from one that a policy left, nor numbers that are
+wrong in all frames from those of a ring without counters.
+
+Exit codes: 4 if a frame was archived that is damaged or not as the ledger says, or a record is damaged
+(circbuf archive verify looks at every byte); 1 if the books differ, or ledger and archive cannot be
+compared.")]
 pub(crate) struct VerifyArgs {
     /// What the camera wrote, as --ledger of run or emulate tells it
     #[arg(long, value_name = "FILE")]
