@@ -76,7 +76,8 @@
 //!   skipped, that a frame is whole once the writer has come round;
 //! * anywhere without headers: refusal of payload that imitates a trailer in every byte, with a length
 //!   that leads back to S, and the zeros around it, in or beside a damaged frame. No chain and no number
-//!   of frames tells that from a frame.
+//!   of frames tells that from a frame. The same goes for an old trailer in a
+//!   gap that is skipped, between damaged frames side by side.
 //!
 //! # How it is known
 //!
