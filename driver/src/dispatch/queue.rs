@@ -35,6 +35,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Delivery>,
+    /// Consumers that wait for a frame: a wake-up is a system call, so that nobody is woken for nothing.
+    sleepers: usize,
     closed: bool,
 }
 
@@ -46,9 +48,12 @@ impl Inlet {
     /// Waits for the next frame; `None` when no frame will come any more.
     #[must_use]
     pub fn recv(&self) -> Option<Delivery> {
-        let is_idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let state = self.queue.changed.wait_while(self.queue.lock(), is_idle);
-        state.unwrap_or_else(PoisonError::into_inner).waiting.pop_front()
+        let mut state = self.queue.lock();
+        state.sleepers += 1;
+        let state = self.queue.changed.wait_while(state, |state| state.is_idle());
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.sleepers -= 1;
+        state.waiting.pop_front()
     }
 
     /// Waits for the next frame, at most for so long.
@@ -56,9 +61,13 @@ impl Inlet {
     /// # Errors
     /// If none came.
     pub fn recv_timeout(&self, patience: Duration) -> Result<Delivery, NoDelivery> {
-        let is_idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let waited = self.queue.changed.wait_timeout_while(self.queue.lock(), patience, is_idle);
-        waited.unwrap_or_else(PoisonError::into_inner).0.take()
+        let mut state = self.queue.lock();
+        state.sleepers += 1;
+        let waited =
+            self.queue.changed.wait_timeout_while(state, patience, |state| state.is_idle());
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.sleepers -= 1;
+        state.take()
     }
 
     /// The next frame, if one waits.
@@ -88,6 +97,10 @@ impl Inlet {
 }
 
 impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && !self.closed
+    }
+
     fn take(&mut self) -> Result<Delivery, NoDelivery> {
         let none = if self.closed { NoDelivery::EverAgain } else { NoDelivery::Yet };
         self.waiting.pop_front().ok_or(none)
@@ -114,8 +127,11 @@ impl Queue {
             return Err(delivery);
         }
         state.waiting.push_back(delivery);
+        let is_awaited = state.sleepers > 0;
         drop(state);
-        self.changed.notify_one();
+        if is_awaited {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 
-use super::survey::{Boundary, Extent, Survey, is_behind_gap};
+use super::survey::{Boundary, Extent, Survey, is_behind_gap, trailer_in_front};
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
 use crate::loss::{Loss, LossReason, Refusal};
@@ -149,7 +149,7 @@ impl Counted {
     fn survey(&mut self, device: &Device, registers: &Registers) {
         if self.extents.is_empty() {
             let Some(&anchor) = self.anchors.front() else { return };
-            self.extents = Survey::new(device, registers).between(self.next, anchor);
+            Survey::new(device, registers).between(self.next, anchor, &mut self.extents);
         }
     }
 
@@ -180,9 +180,7 @@ impl Counted {
         }
         let stamped = registers.is_stamped();
         if start > 0 {
-            let before = (start >= SLOT_BYTES_MIN)
-                .then(|| device.ring().trailer(start - GAP_BYTES as u64))
-                .ok_or(Refusal::NoFrame)?;
+            let before = trailer_in_front(device, start).ok_or(Refusal::NoFrame)?;
             // An aborted compression leaves the latches of the trailer as they were.
             if before == trailer {
                 return Err(Refusal::Stale);
@@ -247,9 +245,8 @@ impl Counted {
 
     /// Exposure time of the frame in front of `next`, if its trailer still looks like one.
     fn time_before(&self, device: &Device) -> Option<Timestamp> {
-        let end = self.next.cursor.checked_sub(GAP_BYTES as u64)?;
-        let trailer = (end >= CHUNK_BYTES as u64).then(|| device.ring().trailer(end))?;
-        trailer.is_plausible().then_some(trailer.time)
+        let before = trailer_in_front(device, self.next.cursor)?;
+        before.is_plausible().then_some(before.time)
     }
 
     /// Puts `next` at the oldest frame that is known and safe to read: a quarter of the ring ahead of
@@ -267,7 +264,7 @@ impl Counted {
         let reserved = at_least_complete(registers.reach(), progress);
         let safe = (reserved + margin + 2 * GAP_BYTES as u64).saturating_sub(ring_bytes);
         let from = Boundary { cursor: safe.max(read.cursor), ..read };
-        self.extents = Survey::new(device, registers).down(from, boundary(progress));
+        Survey::new(device, registers).down(from, boundary(progress), &mut self.extents);
         self.forget_touched(device, registers, progress);
         let known = self.extents.last().map_or(boundary(progress), |extent| extent.start);
         self.anchors.retain(|anchor| anchor.cursor >= from.cursor);

@@ -47,9 +47,10 @@ impl<'a> Survey<'a> {
         Survey { device, stamped: registers.is_stamped() }
     }
 
-    /// Frames between the boundaries, the last first. Between them damaged ones may be left out.
-    pub(super) fn between(&self, from: Boundary, to: Boundary) -> Vec<Extent> {
-        let mut extents = self.down(from, to);
+    /// Fills `extents` with the frames between the boundaries, the last first. Between them damaged ones
+    /// may be left out.
+    pub(super) fn between(&self, from: Boundary, to: Boundary, extents: &mut Vec<Extent>) {
+        self.down(from, to, extents);
         let mut reached = extents.last().map_or(to, |extent| extent.start);
         if reached.cursor == from.cursor && reached.number != from.number {
             // Some link leads over more than one frame, and nobody knows which.
@@ -57,19 +58,19 @@ impl<'a> Survey<'a> {
             reached = to;
         }
         if reached == from || reached.number <= from.number + 1 {
-            return extents;
+            return;
         }
         let ahead = self.up(from, reached);
         let behind = ahead.last().map_or(from, Extent::next);
         extents.extend(self.search(behind, reached).into_iter().rev());
         extents.extend(ahead.into_iter().rev());
-        extents
     }
 
-    /// The chain of trailers from `to` down, the last frame first. If it does not arrive at `from`, a
-    /// trailer may have led it astray, and it is believed as far as its links are proven.
-    pub(super) fn down(&self, from: Boundary, to: Boundary) -> Vec<Extent> {
-        let mut extents = Vec::new();
+    /// Fills `extents` with the chain of trailers from `to` down, the last frame first. If it does not
+    /// arrive at `from`, a trailer may have led it astray, and it is believed as far as its links are
+    /// proven.
+    pub(super) fn down(&self, from: Boundary, to: Boundary, extents: &mut Vec<Extent>) {
+        extents.clear();
         let mut boundary = to;
         while boundary.number > from.number && boundary.cursor > from.cursor {
             let end = boundary.cursor;
@@ -85,7 +86,6 @@ impl<'a> Survey<'a> {
         if boundary != from {
             extents.truncate(extents.iter().take_while(|extent| self.is_proven(extent)).count());
         }
-        extents
     }
 
     /// Whether one frame and no more lies there.
@@ -111,22 +111,16 @@ impl<'a> Survey<'a> {
         nearer.is_plausible() && fits
     }
 
-    /// Whether a frame can start there, behind a gap. Where a gap is skipped an old trailer may stand in
+    /// Whether a frame can start there on a bare ring. Where a gap is skipped an old trailer may stand in
     /// it: a trailer in front proves a start if it stands alone.
     fn can_start(&self, start: u64) -> bool {
-        let is_trailer = |end| end > 0 && self.device.ring().trailer(end).is_plausible();
+        let is_end = |end| self.device.ring().trailer(end).is_plausible();
         let gap = GAP_BYTES as u64;
-        let is_alone = || start < 2 * SLOT_BYTES_MIN || !is_trailer(start - 2 * gap);
-        self.stamped
-            || start == 0
+        let is_alone = || start < 2 * SLOT_BYTES_MIN || !is_end(start - 2 * gap);
+        let in_front = trailer_in_front(self.device, start);
+        start == 0
             || is_behind_gap(self.device, start)
-            || (start >= 2 * gap && is_trailer(start - gap) && is_alone())
-    }
-
-    /// The trailer of the frame before.
-    fn trailer_in_front(&self, start: u64) -> Option<Trailer> {
-        let end = start.checked_sub(GAP_BYTES as u64).filter(|&end| end > 0)?;
-        Some(self.device.ring().trailer(end))
+            || (in_front.is_some_and(|trailer| trailer.is_plausible()) && is_alone())
     }
 
     /// Where the frame starts that ends at this boundary, by its trailer.
@@ -223,7 +217,7 @@ impl<'a> Survey<'a> {
             true => by_header(self.device, start)?,
             false => self.by_first_trailer(start, limit).filter(|_| self.can_start(start))?,
         };
-        let is_stale = self.trailer_in_front(start) == Some(trailer);
+        let is_stale = trailer_in_front(self.device, start) == Some(trailer);
         let end = start + slot(trailer.length);
         (end <= limit && !is_stale && !self.has_nearer_end(start, end)).then_some(end)
     }
@@ -237,6 +231,12 @@ impl<'a> Survey<'a> {
         let is_end = || next == limit || self.device.ring().header(next).is_empty();
         (padded(trailer.length) == end && is_end()).then_some(trailer)
     }
+}
+
+/// The trailer of the frame in front of the one at `start`; `None` in front of the first of an epoch.
+pub(super) fn trailer_in_front(device: &Device, start: u64) -> Option<Trailer> {
+    let end = start.checked_sub(GAP_BYTES as u64).filter(|&end| end > 0)?;
+    Some(device.ring().trailer(end))
 }
 
 /// Whether a gap ends at `start` and nowhere else: of zeros in front of zeros it would be no proof.
