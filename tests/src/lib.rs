@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use circbuf_driver::device::Device;
 use circbuf_driver::ring::Timestamp;
-use circbuf_emulator::fault::{Doctored, FaultSet, Faults, Injector, Tally};
+use circbuf_emulator::fault::{Doctored, Faults, Injector, Tally};
 use circbuf_emulator::fpga::{Fpga, Progress, Setup};
 use circbuf_emulator::ledger::LedgerEntry;
 use circbuf_emulator::model::{FrameTime, Gap, Geometry, Picture};
@@ -271,20 +271,8 @@ impl SteppedCamera {
 
 fn begin_sound(fpga: &mut Fpga, payload: Vec<u8>, time: FrameTime, damaged: bool) -> Truth {
     fpga.begin(&picture(&payload), time).expect("the frame fits");
-    let entry = LedgerEntry {
-        number: fpga.frames(),
-        epoch: fpga.epoch(),
-        start: fpga.cursor(),
-        offset: fpga.cursor() % fpga.file().ring_bytes(),
-        length: payload.len() as u32,
-        crc32c: crc32c::crc32c(&payload),
-        sec: time.sec,
-        usec: time.usec,
-        faults: FaultSet::EMPTY,
-        damaged,
-        undetectable: false,
-    };
-    Truth { entry, payload }
+    let entry = Doctored::sound(&picture(&payload), time).ledger_entry(fpga);
+    Truth { entry: LedgerEntry { damaged, ..entry }, payload }
 }
 
 fn begin_doctored(fpga: &mut Fpga, frame: &Doctored<'_>) -> Truth {

@@ -98,7 +98,8 @@ impl Stamp {
 
 impl<'a> Doctored<'a> {
     /// A frame with nothing wrong.
-    pub(crate) fn sound(picture: &Picture<'a>, time: FrameTime) -> Self {
+    #[must_use]
+    pub fn sound(picture: &Picture<'a>, time: FrameTime) -> Self {
         Self::of(Cow::Borrowed(picture.payload), picture.geometry(), time)
     }
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use circbuf_driver::pipeline::LossLimit;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
 /// The longest run that can be asked for: ten years.
@@ -74,12 +75,7 @@ impl FromStr for BusRate {
 
 /// How much may be lost: `N` frames or `P%` of what was expected.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum LossBudget {
-    /// So many frames.
-    Frames(u64),
-    /// Such a share, in per cent.
-    Percent(f64),
-}
+pub(crate) struct LossBudget(pub(crate) LossLimit);
 
 impl FromStr for LossBudget {
     type Err = String;
@@ -87,11 +83,13 @@ impl FromStr for LossBudget {
     fn from_str(text: &str) -> Result<LossBudget, String> {
         let budget = match text.strip_suffix('%') {
             Some(percent) => {
-                percent.parse().ok().filter(|p| (0.0..=100.0).contains(p)).map(LossBudget::Percent)
+                percent.parse().ok().filter(|p| (0.0..=100.0).contains(p)).map(LossLimit::Percent)
             }
-            None => text.parse().ok().map(LossBudget::Frames),
+            None => text.parse().ok().map(LossLimit::Frames),
         };
-        budget.ok_or_else(|| format!("'{text}' is no loss budget; N frames, or P% from 0 to 100"))
+        budget
+            .map(LossBudget)
+            .ok_or_else(|| format!("'{text}' is no loss budget; N frames, or P% from 0 to 100"))
     }
 }
 
@@ -222,8 +220,8 @@ mod tests {
 
     #[test]
     fn budgets_are_frames_or_per_cent() {
-        assert_eq!("0".parse(), Ok(LossBudget::Frames(0)));
-        assert_eq!("0.5%".parse(), Ok(LossBudget::Percent(0.5)));
+        assert_eq!("0".parse(), Ok(LossBudget(LossLimit::Frames(0))));
+        assert_eq!("0.5%".parse(), Ok(LossBudget(LossLimit::Percent(0.5))));
         for bad in ["", "%", "-1", "101%", "nan%", "1.5"] {
             assert!(bad.parse::<LossBudget>().is_err(), "{bad:?}");
         }

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, OnLoss, ProcArgs};
-use crate::parse::{LossBudget, ProcessorChoice};
+use crate::parse::ProcessorChoice;
 
 /// The driver's side of a run.
 #[derive(Debug, Clone, Default)]
@@ -98,11 +98,8 @@ impl DriverPlan {
     /// What may be lost before the run ends.
     pub(crate) fn loss_limit(&self) -> Option<LossLimit> {
         let stops = self.driver.on_loss == Some(OnLoss::Stop);
-        let budget = || self.driver.max_lost.unwrap_or(LossBudget::Frames(0));
-        stops.then(|| match budget() {
-            LossBudget::Frames(frames) => LossLimit::Frames(frames),
-            LossBudget::Percent(percent) => LossLimit::Percent(percent),
-        })
+        let budget = || self.driver.max_lost.map_or(LossLimit::Frames(0), |budget| budget.0);
+        stops.then(budget)
     }
 
     /// The pipeline's options. `session` is the number of this run.

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use circbuf_driver::latency::Percentiles;
-use circbuf_driver::pipeline::EndedBy;
+use circbuf_driver::pipeline::{EndedBy, LossLimit};
 use circbuf_driver::stats::{ConsumerBook, Snapshot};
 use circbuf_emulator::fault::Tally;
 use circbuf_emulator::report::Report;
@@ -14,7 +14,6 @@ use serde_json::json;
 use crate::camera::describe_faults;
 use crate::failure::{Code, Failure};
 use crate::options::{DriverArgs, OnLoss};
-use crate::parse::LossBudget;
 use crate::plan::Decoded;
 use crate::session::Outcome;
 
@@ -197,14 +196,13 @@ fn faults_by_kind(tally: &Tally) -> serde_json::Value {
 /// Whether more was lost than allowed: the ring's losses and those of the worse consumer.
 pub(crate) fn check_budget(snapshot: &Snapshot, driver: &DriverArgs) -> Result<(), Failure> {
     let stops = driver.on_loss == Some(OnLoss::Stop);
-    let Some(budget) = driver.max_lost.or(stops.then_some(LossBudget::Frames(0))) else {
-        return Ok(());
-    };
+    let none = stops.then_some(LossLimit::Frames(0));
+    let Some(budget) = driver.max_lost.map(|budget| budget.0).or(none) else { return Ok(()) };
     let lost = snapshot.lost();
     let expected = snapshot.ring.frames_detected + snapshot.ring.lost.overrun;
     let (exceeded, allowed) = match budget {
-        LossBudget::Frames(frames) => (lost > frames, frames.to_string()),
-        LossBudget::Percent(percent) => {
+        LossLimit::Frames(frames) => (lost > frames, frames.to_string()),
+        LossLimit::Percent(percent) => {
             (lost as f64 * 100.0 > percent * expected as f64, format!("{percent} %"))
         }
     };
