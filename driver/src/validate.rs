@@ -83,8 +83,8 @@
 //!
 //! A model in `tests/tests/model` explores every order in which FPGA, interrupt handler and reader can
 //! take their steps on a tiny ring for three laps, with store buffers, and with weakly ordered memory.
-//! It finds no way to deliver a damaged frame by the law; each of the
-//! four points switched off lets one through; and these are the shortest ways past what is less
+//! It finds no way to deliver a damaged frame by the law; each of the four points switched off lets one
+//! through, on the kind of ring that the point is for; and these are the shortest ways past what is less
 //! than the law, or past the law where something that it assumes does not hold.
 //!
 //! In the ring, frame 0 is its header `h0 FF`, payload `a0 b0` and trailer `T0`; `..` is zero. The first
