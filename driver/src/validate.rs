@@ -26,8 +26,8 @@
 //! With counters, from boundaries that they told: `complete` with `frames`. Between two of them frames
 //! are found by a chain of trailers from the upper one that arrives at the lower one exactly. If it does
 //! not, a frame between them is damaged, and the others are believed as far as they are proven: by
-//! their headers, or on a bare ring by a start behind 32 zero bytes or behind a trailer that stands
-//! alone, and an end at the first trailer behind it, which leads back and has zeros behind. A frame is
+//! their headers, or on a bare ring by 32 zero bytes in front, or in a chain from the upper boundary by
+//! a trailer in front that is older and leads on, and by an end at the first trailer behind. A frame is
 //! never numbered by guess: what does not add up to the counted number is lost. A trailer that is equal
 //! to the one in front of the slot, bit for bit, is stale: an aborted compression left it, and
 //! [`Refusal::Stale`] says so. On a bare ring a start is believed only behind a plausible trailer or a
@@ -76,8 +76,8 @@
 //!   skipped, that a frame is whole once the writer has come round;
 //! * anywhere without headers: refusal of payload that imitates a trailer in every byte, with a length
 //!   that leads back to S, and the zeros around it, in or beside a damaged frame. No chain and no number
-//!   of frames tells that from a frame. The same goes for an old trailer in a
-//!   gap that is skipped, between damaged frames side by side.
+//!   of frames tells that from a frame. The same goes for old trailers in gaps that are skipped, where
+//!   two or more damaged frames lie side by side.
 //!
 //! # How it is known
 //!

@@ -375,10 +375,12 @@ impl World {
         let refused_good = by_proc.max(by_arch);
         assert!(
             refused_good <= price,
-            "{refused_good} good frames, {:?}, {:?} of {:?}, stamped {stamped}, {books:?}",
+            "{refused_good} good frames, {:?}, {:?} of {:?}, stamped {stamped}, {} of {} corrupt",
             self.camera.faults(),
             self.likeness,
-            self.lengths
+            self.lengths,
+            books.corrupt,
+            books.detected
         );
         refused_good
     }
@@ -401,6 +403,8 @@ fn price(kind: FaultKind, stamped: bool) -> u64 {
                 1000
             }
         }
+        // A frame above `max_slot` leads nowhere.
+        FaultKind::Sizes if !stamped => 1000,
         _ => 2,
     }
 }

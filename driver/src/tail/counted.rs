@@ -149,7 +149,11 @@ impl Counted {
     fn survey(&mut self, device: &Device, registers: &Registers) {
         if self.extents.is_empty() {
             let Some(&anchor) = self.anchors.front() else { return };
-            Survey::new(device, registers).between(self.next, anchor, &mut self.extents);
+            Survey::new(device, registers, self.last_time).between(
+                self.next,
+                anchor,
+                &mut self.extents,
+            );
         }
     }
 
@@ -264,7 +268,11 @@ impl Counted {
         let reserved = at_least_complete(registers.reach(), progress);
         let safe = (reserved + margin + 2 * GAP_BYTES as u64).saturating_sub(ring_bytes);
         let from = Boundary { cursor: safe.max(read.cursor), ..read };
-        Survey::new(device, registers).down(from, boundary(progress), &mut self.extents);
+        Survey::new(device, registers, self.last_time).down(
+            from,
+            boundary(progress),
+            &mut self.extents,
+        );
         self.forget_touched(device, registers, progress);
         let known = self.extents.last().map_or(boundary(progress), |extent| extent.start);
         self.anchors.retain(|anchor| anchor.cursor >= from.cursor);

@@ -2,17 +2,18 @@
 //!
 //! Trailers lead from the upper boundary down. If the chain arrives at the lower one, with as many
 //! frames as there have to be, all of them are found. If it does not, a frame in between is damaged,
-//! and what lies beyond it has to be found from below: by headers, or on a bare ring by trailers that
-//! lead back to a gap. What does not add up to the counted number of frames is given up rather than
-//! numbered by guess.
+//! and what lies beyond it has to be found from below: by headers, or on a bare ring behind gaps of
+//! zeros. What does not add up to the counted number of frames is given up rather than numbered by guess.
 
 use std::sync::atomic::{Ordering, fence};
 
-use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN, TRAILER_MARKER};
+use circbuf_abi::ring::{
+    CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN, TRAILER_BYTES, TRAILER_MARKER, ZEROS_MIN,
+};
 
 use crate::device::Device;
 use crate::registers::Registers;
-use crate::ring::{Trailer, padded, slot};
+use crate::ring::{Timestamp, Trailer, padded, slot};
 
 /// A place between two frames, and the number of the frame that starts there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +41,17 @@ impl Extent {
 pub(super) struct Survey<'a> {
     device: &'a Device,
     stamped: bool,
+    since: Option<Timestamp>,
 }
 
 impl<'a> Survey<'a> {
-    pub(super) fn new(device: &'a Device, registers: &Registers) -> Survey<'a> {
-        Survey { device, stamped: registers.is_stamped() }
+    /// What is looked for is newer than a frame that was exposed at `since`.
+    pub(super) fn new(
+        device: &'a Device,
+        registers: &Registers,
+        since: Option<Timestamp>,
+    ) -> Survey<'a> {
+        Survey { device, stamped: registers.is_stamped(), since }
     }
 
     /// Fills `extents` with the frames between the boundaries, the last first. Between them damaged ones
@@ -62,7 +69,7 @@ impl<'a> Survey<'a> {
         }
         let ahead = self.up(from, reached);
         let behind = ahead.last().map_or(from, Extent::next);
-        extents.extend(self.search(behind, reached).into_iter().rev());
+        extents.extend(self.search(behind, reached).into_iter().flatten().rev());
         extents.extend(ahead.into_iter().rev());
     }
 
@@ -84,14 +91,44 @@ impl<'a> Survey<'a> {
             extents.push(Extent { start: boundary, end });
         }
         if boundary != from {
-            extents.truncate(extents.iter().take_while(|extent| self.is_proven(extent)).count());
+            // The first frame starts at `from`, unless the pointer was wrong and a header says so.
+            extents.pop_if(|extent| !self.stamped && extent.start.number == from.number);
+            extents.truncate(self.proven(extents));
         }
     }
 
+    /// How many links of a chain are proven. On a bare ring it takes the link below to prove where a frame
+    /// starts, or a gap.
+    fn proven(&self, extents: &[Extent]) -> usize {
+        let links = extents.iter().take_while(|extent| self.is_link(extent)).count();
+        let lowest = extents[..links].last();
+        let is_start =
+            lowest.is_none_or(|extent| self.stamped || self.has_gap(extent.start.cursor));
+        links - usize::from(!is_start)
+    }
+
     /// Whether one frame and no more lies there.
-    fn is_proven(&self, Extent { start, end }: &Extent) -> bool {
-        self.frame_at(start.cursor, *end) == Some(*end)
-            && !(self.stamped && self.signatures(start.cursor, *end) > 0)
+    fn is_link(&self, &Extent { start: Boundary { cursor: start, .. }, end }: &Extent) -> bool {
+        if self.stamped {
+            let is_single = || self.is_new(start, end) || self.signatures(start, end) == 0;
+            return self.frame_at(start, end) == Some(end) && is_single();
+        }
+        let is_start = self.has_gap(start) || (self.is_alone(start) && self.is_new(start, end));
+        is_start && !self.is_stale(start, end) && self.first_end(start, end) == Some(end)
+    }
+
+    /// Whether an aborted compression left the trailer as it was.
+    fn is_stale(&self, start: u64, end: u64) -> bool {
+        let trailer = self.device.ring().trailer(end - GAP_BYTES as u64);
+        trailer_in_front(self.device, start) == Some(trailer)
+    }
+
+    /// Whether the trailer of a frame is newer than the one in front. An aborted frame has no newer one, nor
+    /// has an old trailer in a gap that is skipped.
+    fn is_new(&self, start: u64, end: u64) -> bool {
+        let time = self.device.ring().trailer(end - GAP_BYTES as u64).time;
+        let before = trailer_in_front(self.device, start).filter(Trailer::is_plausible);
+        self.since < Some(time) && before.is_none_or(|before| before.time < time)
     }
 
     /// Whether another trailer stands one chunk nearer, which is then the true end: behind it, in a gap
@@ -111,16 +148,15 @@ impl<'a> Survey<'a> {
         nearer.is_plausible() && fits
     }
 
-    /// Whether a frame can start there on a bare ring. Where a gap is skipped an old trailer may stand in
-    /// it: a trailer in front proves a start if it stands alone.
-    fn can_start(&self, start: u64) -> bool {
+    /// Whether a gap proves that a frame starts there, or the beginning of the epoch.
+    fn has_gap(&self, start: u64) -> bool {
+        start == 0 || is_behind_gap(self.device, start)
+    }
+
+    /// Whether no other trailer stands beside the one in front: where a gap is skipped one of them is old.
+    fn is_alone(&self, start: u64) -> bool {
         let is_end = |end| self.device.ring().trailer(end).is_plausible();
-        let gap = GAP_BYTES as u64;
-        let is_alone = || start < 2 * SLOT_BYTES_MIN || !is_end(start - 2 * gap);
-        let in_front = trailer_in_front(self.device, start);
-        start == 0
-            || is_behind_gap(self.device, start)
-            || (in_front.is_some_and(|trailer| trailer.is_plausible()) && is_alone())
+        start < 2 * SLOT_BYTES_MIN || !(is_end(start - 2 * GAP_BYTES as u64) || is_end(start))
     }
 
     /// Where the frame starts that ends at this boundary, by its trailer.
@@ -153,7 +189,7 @@ impl<'a> Survey<'a> {
 
     /// Whole frames behind a damaged one that starts at `from`. Their numbers are known only if the
     /// damaged ones that can be told apart between them are all that are missing.
-    fn search(&self, from: Boundary, to: Boundary) -> Vec<Extent> {
+    fn search(&self, from: Boundary, to: Boundary) -> Option<Vec<Extent>> {
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = from;
         let mut start = from.cursor + SLOT_BYTES_MIN;
@@ -162,37 +198,47 @@ impl<'a> Survey<'a> {
                 start += CHUNK_BYTES as u64;
                 continue;
             };
-            let number = at.number + self.damaged(at.cursor, start);
+            let number = at.number + self.damaged(at.cursor, start)?;
             let extent = Extent { start: Boundary { cursor: start, number }, end };
             at = extent.next();
             start = end;
             extents.push(extent);
         }
-        if at.number + self.damaged(at.cursor, to.cursor) != to.number {
-            extents.clear();
-        }
-        extents
+        let is_all = at.number + self.damaged(at.cursor, to.cursor)? == to.number;
+        is_all.then_some(extents)
     }
 
-    /// At least so many frames, none of them whole, lie between two boundaries: as many as a chain of
-    /// trailers has that leads all the way, or else as there are signatures, or on a bare ring trailers.
-    fn damaged(&self, from: u64, to: u64) -> u64 {
+    /// How many frames, none of them whole, lie between two boundaries: as many as a chain of trailers has
+    /// that leads all the way, or else as there are headers. On a bare ring it is the gaps that tell, if
+    /// none is missing.
+    fn damaged(&self, from: u64, to: u64) -> Option<u64> {
+        if !self.stamped {
+            let gaps = self.gaps(from, to)?;
+            return Some(gaps + u64::from(from < to));
+        }
         let mut cursor = to;
         let mut links = 0;
         while let Some(start) = self.start_of(cursor).filter(|&start| start >= from) {
             cursor = start;
             links += 1;
         }
-        if cursor == from {
-            return links;
-        }
-        let chunk = CHUNK_BYTES as u64;
-        let inside = (from / chunk + 2..to / chunk).map(|index| index * chunk);
-        let frames = match self.stamped {
-            true => self.signatures(from, to),
-            false => inside.filter(|&at| at + 2 * chunk <= to && self.is_end(at)).count(),
-        };
-        1 + frames as u64
+        Some(if cursor == from { links } else { 1 + self.signatures(from, to) as u64 })
+    }
+
+    /// How many gaps lie between the boundaries, unless some trailer has none behind it.
+    fn gaps(&self, from: u64, to: u64) -> Option<u64> {
+        let last = to.saturating_sub(SLOT_BYTES_MIN);
+        let mut starts = (from + SLOT_BYTES_MIN..=last).step_by(CHUNK_BYTES);
+        starts.try_fold(0, |gaps, start| match (self.has_gap(start), self.is_end(start)) {
+            (true, _) => Some(gaps + 1),
+            (false, true) => None,
+            (false, false) => Some(gaps),
+        })
+    }
+
+    /// Whether a trailer stands in front of `start`, and none right in front of it.
+    fn is_end(&self, start: u64) -> bool {
+        self.start_of(start).is_some() && self.start_of(start - GAP_BYTES as u64).is_none()
     }
 
     /// How many headers are stamped between the boundaries, those in front of them apart.
@@ -202,34 +248,28 @@ impl<'a> Survey<'a> {
         starts.filter(|&start| self.device.ring().header(start).is_stamped()).count()
     }
 
-    /// Whether a trailer stands there, and none right in front of it.
-    fn is_end(&self, end: u64) -> bool {
-        let ring = self.device.ring();
-        let is_trailer = |end| ring.trailer(end).is_plausible();
-        is_trailer(end) && !is_trailer(end - CHUNK_BYTES as u64)
-    }
-
-    /// Where the frame that starts at `start` ends, if its header and its trailer say the same, or on a
-    /// bare ring if the first trailer behind it leads back. Frames that were aborted one after the other
-    /// have the trailer of the one before them all, which may lead over several of them.
+    /// Where the frame that starts at `start` ends: on a stamped ring if its header and its trailer say the
+    /// same, on a bare one if it lies between gaps. Frames that were aborted one after the other have the
+    /// trailer of the one before them all, which may lead over several of them.
     fn frame_at(&self, start: u64, limit: u64) -> Option<u64> {
-        let trailer = match self.stamped {
-            true => by_header(self.device, start)?,
-            false => self.by_first_trailer(start, limit).filter(|_| self.can_start(start))?,
+        let end = match self.stamped {
+            true => start + slot(by_header(self.device, start)?.length),
+            false => {
+                let end = self.first_end(start, limit).filter(|_| self.has_gap(start))?;
+                let is_end = end == limit || self.device.ring().header(end).is_empty();
+                is_end.then_some(end)?
+            }
         };
-        let is_stale = trailer_in_front(self.device, start) == Some(trailer);
-        let end = start + slot(trailer.length);
-        (end <= limit && !is_stale && !self.has_nearer_end(start, end)).then_some(end)
+        let is_single = || !self.is_stale(start, end) && !self.has_nearer_end(start, end);
+        (end <= limit && is_single()).then_some(end)
     }
 
-    /// The first trailer behind `start`, if it leads back and has a gap behind it: in a payload it is no
-    /// proof.
-    fn by_first_trailer(&self, start: u64, limit: u64) -> Option<Trailer> {
+    /// Where the frame that starts at `start` ends, if the first trailer behind it leads back: in a payload
+    /// a trailer is no proof.
+    fn first_end(&self, start: u64, limit: u64) -> Option<u64> {
         let slot_bytes = limit.saturating_sub(start).min(self.device.max_slot_bytes());
         let (end, trailer) = trailers_behind(self.device, start, slot_bytes).next()?;
-        let next = start + slot(trailer.length);
-        let is_end = || next == limit || self.device.ring().header(next).is_empty();
-        (padded(trailer.length) == end && is_end()).then_some(trailer)
+        (padded(trailer.length) == end).then(|| start + slot(trailer.length))
     }
 }
 
@@ -239,10 +279,16 @@ pub(super) fn trailer_in_front(device: &Device, start: u64) -> Option<Trailer> {
     Some(device.ring().trailer(end))
 }
 
-/// Whether a gap ends at `start` and nowhere else: of zeros in front of zeros it would be no proof.
+/// Whether a gap ends at `start` and nowhere else: of zeros in front of zeros it would be no proof. Nor is
+/// it where none of the zeros that every frame ends with stand in front of it: those are the last chunk of
+/// a frame whose trailer never came.
 pub(super) fn is_behind_gap(device: &Device, start: u64) -> bool {
     let is_zero = |start| device.ring().header(start).is_empty();
-    is_zero(start) && !is_zero(start + CHUNK_BYTES as u64)
+    let trailer_chunk = || device.ring().header(start - GAP_BYTES as u64).0;
+    let padding = CHUNK_BYTES - TRAILER_BYTES - ZEROS_MIN..CHUNK_BYTES - TRAILER_BYTES;
+    is_zero(start)
+        && !is_zero(start + CHUNK_BYTES as u64)
+        && (start < SLOT_BYTES_MIN || trailer_chunk()[padding] == [0; ZEROS_MIN])
 }
 
 /// The trailer of the frame that the slot in front of `start` tells of.
