@@ -2,24 +2,63 @@
 //!
 //! The law of this file: no slice of the mapped bytes and no reference to them ever exists, but to an
 //! aligned atomic word for the length of its load, so that a racing writer is no undefined behaviour.
+//! The kernels of [`crate::copy`] load by assembler instructions, each of which does what loads of its
+//! words, one after the other, might have done.
 //! What was loaded is a copy that may already be out of date, and [`crate::validate`] decides whether
 //! it still was true.
 
+use std::ffi::c_void;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use circbuf_abi::ring::CHUNK_BYTES;
-use memmap2::{MmapOptions, MmapRaw};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::sigbus::Guard;
 
 /// Shared memory, mapped read-only.
 #[derive(Debug)]
 pub struct Mapping {
-    // Before the map: the guard has to forget the range before the range is unmapped.
+    // Before the addresses: the guard has to forget the range before the range is unmapped.
     guard: Guard,
-    map: MmapRaw,
+    addresses: Addresses,
+    bytes: usize,
+}
+
+/// Addresses that are ours, whatever is mapped there.
+#[derive(Debug)]
+struct Addresses {
+    first: NonNull<c_void>,
+    bytes: usize,
+}
+
+// SAFETY: addresses belong to the process, and what is mapped there is only ever loaded, by words.
+unsafe impl Send for Addresses {}
+// SAFETY: as above: there is nothing in it that a shared reference could change.
+unsafe impl Sync for Addresses {}
+
+/// Bytes of a mapping, to be loaded from. They are there as long as the mapping is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch<'a> {
+    first: *const u8,
+    bytes: usize,
+    mapping: PhantomData<&'a Mapping>,
+}
+
+impl Stretch<'_> {
+    /// Address of the first byte.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.first
+    }
+
+    /// How many bytes may be loaded from there on.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Mapping {
@@ -30,17 +69,37 @@ impl Mapping {
     ///
     /// # Panics
     /// If `bytes` is zero or no multiple of 64.
-    pub fn of(file: &impl AsRawFd, bytes: usize) -> io::Result<Mapping> {
+    pub fn of(file: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
         assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
-        let map = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
-        let guard = Guard::watch(map.as_ptr() as usize, bytes);
-        Ok(Mapping { guard, map })
+        Mapping::times(1, file, bytes)
+    }
+
+    /// Maps a ring: the first `bytes` of `file` twice in a row, so that bytes that wrap are one stretch of
+    /// addresses. All of it is there at once: no load waits for a page.
+    ///
+    /// # Errors
+    /// Whatever the system says; it needs a multiple of its page size.
+    ///
+    /// # Panics
+    /// As [`Mapping::of`].
+    pub fn ring(file: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
+        assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
+        Mapping::times(2, file, bytes)
+    }
+
+    fn times(copies: usize, file: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
+        let addresses = Addresses::reserve(copies * bytes)?;
+        for copy in 0..copies {
+            addresses.map(copy * bytes, file, bytes)?;
+        }
+        let guard = Guard::watch(addresses.first.as_ptr() as usize, addresses.bytes);
+        Ok(Mapping { guard, addresses, bytes })
     }
 
     /// Size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.map.len()
+        self.bytes
     }
 
     /// Whether the file was truncated under the mapping: bytes that were read since may be zeros
@@ -88,20 +147,58 @@ impl Mapping {
 
     /// The words from `offset` on; both numbers are multiples of 8.
     pub(crate) fn words(&self, offset: usize, bytes: usize) -> impl Iterator<Item = &AtomicU64> {
-        assert!(offset.is_multiple_of(8) && bytes.is_multiple_of(8), "{bytes} at {offset:#x}");
-        assert!(
-            offset.checked_add(bytes).is_some_and(|end| end <= self.bytes()),
-            "{bytes} bytes at {offset:#x} of a mapping of {}",
-            self.bytes()
-        );
-        let first = self.map.as_mut_ptr().wrapping_add(offset).cast::<u64>();
+        self.stretch(offset, bytes);
+        let first = self.addresses.first.as_ptr().wrapping_byte_add(offset).cast::<u64>();
         (0..bytes / 8).map(move |index| {
             let at = first.wrapping_add(index);
-            // SAFETY: aligned to 8 and inside the mapping (asserted above; a mapping is
+            // SAFETY: aligned to 8 and inside the mapping (asserted by `stretch`; a mapping is
             // page-aligned); it is shared memory, which every party accesses by whole words.
             // Only loads are done: the mapping is read-only.
             unsafe { AtomicU64::from_ptr(at) }
         })
+    }
+
+    /// The bytes from `offset` on; both numbers are multiples of 8. In a ring they may go on behind its
+    /// end.
+    pub(crate) fn stretch(&self, offset: usize, bytes: usize) -> Stretch<'_> {
+        assert!(offset.is_multiple_of(8) && bytes.is_multiple_of(8), "{bytes} at {offset:#x}");
+        assert!(
+            offset.checked_add(bytes).is_some_and(|end| end <= self.addresses.bytes),
+            "{bytes} bytes at {offset:#x} of a mapping of {}",
+            self.bytes
+        );
+        let first = self.addresses.first.as_ptr().wrapping_byte_add(offset).cast();
+        Stretch { first, bytes, mapping: PhantomData }
+    }
+}
+
+impl Addresses {
+    /// Takes so many bytes of addresses with nothing behind them.
+    fn reserve(bytes: usize) -> io::Result<Addresses> {
+        let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new mapping, at addresses that the kernel chooses, replaces nothing.
+        let first = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_NONE, flags) }?;
+        Ok(Addresses { first, bytes })
+    }
+
+    /// Puts the first `bytes` of a file at `offset`.
+    fn map(&self, offset: usize, file: &impl AsFd, bytes: usize) -> io::Result<()> {
+        let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let at = NonZeroUsize::new(self.first.as_ptr().wrapping_byte_add(offset) as usize);
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED | MapFlags::MAP_POPULATE;
+        assert!(offset + bytes <= self.bytes, "inside what was reserved");
+        // SAFETY: the addresses are ours and nothing refers to what is mapped there.
+        unsafe { mmap(at, length, ProtFlags::PROT_READ, flags, file, 0) }?;
+        Ok(())
+    }
+}
+
+impl Drop for Addresses {
+    fn drop(&mut self) {
+        // SAFETY: they were reserved by `reserve`, and stretches do not outlive their mapping.
+        let unmapped = unsafe { munmap(self.first, self.bytes) };
+        debug_assert_eq!(unmapped, Ok(()));
     }
 }
 
@@ -130,6 +227,17 @@ mod tests {
     #[should_panic(expected = "8 bytes at 0x40 of a mapping of 64")]
     fn a_word_behind_the_end_is_refused() {
         let _ = mapped(&[0; 64]).load_u32(64);
+    }
+
+    #[test]
+    fn a_ring_goes_on_behind_its_end() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&(0..8192 / 8u64).flat_map(u64::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        let ring = Mapping::ring(&file, 8192).unwrap();
+        let words: Vec<u64> =
+            ring.words(8184, 24).map(|word| word.load(Ordering::Relaxed)).collect();
+        assert_eq!((words, ring.bytes()), (vec![1023, 0, 1], 8192));
+        assert!(Mapping::ring(&file, 64).is_err(), "no whole page");
     }
 
     #[test]

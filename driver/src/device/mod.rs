@@ -148,7 +148,8 @@ impl Device {
         {
             return Err(OpenError::Size { path: path.to_owned(), bytes });
         }
-        let ring = MappedRing::new(map(path, ring, bytes as usize)?);
+        let memory =
+            Mapping::ring(ring, bytes as usize).map_err(|error| cannot_map(path, error))?;
         let registers = registers
             .map(|page| {
                 let path = file::registers_path(path);
@@ -156,7 +157,9 @@ impl Device {
                 if size < PAGE_BYTES as u64 {
                     return Err(OpenError::Size { path, bytes: size });
                 }
-                Registers::new(map(&path, page, PAGE_BYTES)?, bytes)
+                let memory =
+                    Mapping::of(page, PAGE_BYTES).map_err(|error| cannot_map(&path, error))?;
+                Registers::new(memory, bytes)
                     .map_err(|source| OpenError::Registers { path, source })
             })
             .transpose()?;
@@ -164,7 +167,7 @@ impl Device {
             Some(registers) => registers.max_slot_bytes(),
             None => largest_slot(bytes, max_frame_bytes)?,
         };
-        Ok(Device { ring, registers, max_slot_bytes, file: None })
+        Ok(Device { ring: MappedRing::new(memory), registers, max_slot_bytes, file: None })
     }
 
     /// The ring's memory.
@@ -237,13 +240,8 @@ impl Device {
     }
 }
 
-fn map(path: &Path, file: &impl AsFd, bytes: usize) -> Result<Mapping, OpenError> {
-    use std::os::fd::AsRawFd;
-    Mapping::of(&file.as_fd().as_raw_fd(), bytes).map_err(|source| OpenError::Io {
-        path: path.to_owned(),
-        action: "map it for reading",
-        source,
-    })
+fn cannot_map(path: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Io { path: path.to_owned(), action: "map it for reading", source }
 }
 
 fn largest_slot(ring_bytes: u64, max_frame_bytes: Option<u32>) -> Result<u64, OpenError> {
