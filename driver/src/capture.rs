@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Moment;
+use crate::copy::Stores;
 use crate::device::{Device, DeviceError};
 use crate::dispatch::Outlet;
 use crate::frame::Frame;
@@ -12,7 +13,7 @@ use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
 use crate::slab::{Slab, SlabPool};
 use crate::stats::{Account, Books};
 use crate::tail::{Step, Tail};
-use crate::validate::{Candidate, Refused, check_in_place, copy_and_check};
+use crate::validate::{Candidate, Refused, check_in_place, copy_and_check, copy_check_and_sum};
 
 /// Books that several threads keep.
 pub(crate) type SharedBooks = Arc<Mutex<Books>>;
@@ -172,9 +173,13 @@ impl Capture {
         let Some(mut slab) = self.slab(record_bytes(frame_body_bytes(length))) else {
             return self.pass_without_slab(candidate);
         };
-        if let Err(refused) = copy_and_check(&self.device, candidate, &mut slab) {
-            return self.lose(refused_one(candidate, refused, self.tail.is_exact()));
-        }
+        let time = candidate.trailer.time;
+        let body_crc = match self.copy(candidate, &mut slab) {
+            Ok(body_crc) => body_crc,
+            Err(refused) => {
+                return self.lose(refused_one(candidate, refused, self.tail.is_exact()));
+            }
+        };
         let header = RecordHeader {
             kind: RecordKind::Frame,
             synthesised: !candidate.stamped,
@@ -188,8 +193,21 @@ impl Capture {
             lost_before: std::mem::take(&mut self.lost_before),
             session: self.origin.session,
         };
-        self.pass(&Frame::seal(slab, header, candidate.trailer.time), now, later);
+        self.pass(&Frame::seal(slab, header, time, body_crc), now, later);
         Captured::Frame
+    }
+
+    /// Copies and checks, and sums what the archive will take.
+    fn copy(&self, candidate: &Candidate, slab: &mut Slab) -> Result<Option<u32>, Refused> {
+        let time = candidate.trailer.time;
+        if !self.arch.as_ref().is_some_and(|arch| arch.would_take(time)) {
+            return copy_and_check(&self.device, candidate, slab).map(|()| None);
+        }
+        let stores = match self.proc.would_take(time) {
+            true => Stores::Cached,
+            false => Stores::Streaming,
+        };
+        copy_check_and_sum(&self.device, candidate, slab, stores).map(Some)
     }
 
     /// A slab, if need be at the price of the frames that wait longest in the fuller queue: a consumer

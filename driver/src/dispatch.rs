@@ -126,6 +126,12 @@ impl Outlet {
         self.sieve.takes(time)
     }
 
+    /// What [`Outlet::takes`] would say of a frame of this time.
+    #[must_use]
+    pub fn would_take(&self, time: Timestamp) -> bool {
+        self.sieve.would_take(time)
+    }
+
     /// Whether the queue has room.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -214,7 +220,7 @@ mod tests {
             session: 0,
         };
         let slab = pool.take(record_bytes(frame_body_bytes(1))).unwrap();
-        Frame::seal(slab, header, Timestamp { sec: sequence as u32, usec: 0 })
+        Frame::seal(slab, header, Timestamp { sec: sequence as u32, usec: 0 }, None)
     }
 
     /// Offers eight frames to a queue of three that nobody reads; what is queued at the end, what

@@ -21,22 +21,33 @@ struct Sealed {
     slab: Slab,
     header: RecordHeader,
     time: Timestamp,
+    is_record: bool,
 }
 
 impl Frame {
-    /// Seals a slab in which header slot, payload, zeros and trailer are in place: writes the
-    /// record header with its checksums and the zeros behind the body.
-    pub(crate) fn seal(mut slab: Slab, header: RecordHeader, time: Timestamp) -> Frame {
-        let body_end = RECORD_HEADER_BYTES + frame_body_bytes(header.length);
-        let record_bytes = header.record_bytes();
-        slab[body_end..record_bytes].fill(0);
-        header.seal(&mut slab);
-        Frame { sealed: Arc::new(Sealed { slab, header, time }) }
+    /// Seals a slab in which header slot, payload, zeros and trailer are in place. With the body's
+    /// checksum it becomes a record: the record header and the zeros behind the body are written.
+    pub(crate) fn seal(
+        mut slab: Slab,
+        header: RecordHeader,
+        time: Timestamp,
+        body_crc: Option<u32>,
+    ) -> Frame {
+        if let Some(body_crc) = body_crc {
+            let body_end = RECORD_HEADER_BYTES + frame_body_bytes(header.length);
+            slab[body_end..header.record_bytes()].fill(0);
+            header.seal_with(&mut slab, body_crc);
+        }
+        Frame { sealed: Arc::new(Sealed { slab, header, time, is_record: body_crc.is_some() }) }
     }
 
     /// The whole archive record: aligned to 4096 bytes in memory and in size.
+    ///
+    /// # Panics
+    /// If the frame is no record, because no archive was to take it when it was captured.
     #[must_use]
     pub fn record(&self) -> &[u8] {
+        assert!(self.sealed.is_record, "captured for an archive");
         let bytes = &self.sealed.slab[..self.sealed.header.record_bytes()];
         debug_assert_eq!(bytes.as_ptr().align_offset(RECORD_ALIGN), 0);
         bytes

@@ -61,6 +61,7 @@ pub mod mapping;
 #[allow(unsafe_code)]
 mod sigbus;
 
+pub mod checksum;
 pub mod copy;
 pub mod frame;
 pub mod record;

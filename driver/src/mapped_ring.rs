@@ -1,8 +1,9 @@
 //! A mapped ring, addressed by cursors: u64 byte counts that never wrap.
 
-use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
+use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, TRAILER_BYTES};
 
-use crate::copy::{PairScan, copy_scanned};
+use crate::checksum::Checksum;
+use crate::copy::{Kernel, PairScan, Stores};
 use crate::mapping::Mapping;
 use crate::ring::{FrameHeader, Trailer, padded};
 
@@ -73,31 +74,37 @@ impl MappedRing {
     #[must_use]
     pub fn image(&self) -> Vec<u8> {
         let mut image = vec![0; self.memory.bytes()];
-        self.copy(0, &mut image, &mut PairScan::default());
+        let scan = &mut PairScan::default();
+        Kernel::best().copy(&self.memory, 0, &mut image, Stores::Cached, scan);
         image
     }
 
-    /// Copies payload, zeros and trailer of a frame to `target`, and tells whether FF FF stands in
-    /// front of the trailer's chunk-aligned end, the last 16 bytes apart (four zeros and the
-    /// trailer itself).
+    /// Copies payload, zeros and trailer of a frame to `target`, and tells whether FF FF stands in the
+    /// payload or in the zeros. With a `checksum` the bytes are added to it on the way.
     ///
     /// # Panics
     /// If `target` is not [`padded`] long for `length`.
     #[must_use]
-    pub fn copy_frame(&self, start: u64, length: u32, target: &mut [u8]) -> PairScan {
+    pub fn copy_frame(
+        &self,
+        start: u64,
+        length: u32,
+        target: &mut [u8],
+        stores: Stores,
+        checksum: Option<&mut Checksum>,
+    ) -> bool {
         assert_eq!(target.len() as u64, padded(length), "room for payload, zeros and trailer");
-        let (scanned, tail) = target.split_at_mut(target.len() - 16);
         let mut scan = PairScan::default();
-        self.copy(start, scanned, &mut scan);
-        self.copy(start + scanned.len() as u64, tail, &mut PairScan::default());
-        scan
-    }
-
-    fn copy(&self, start: u64, target: &mut [u8], scan: &mut PairScan) {
         let offset = self.offset(start);
-        let until_end = (self.memory.bytes() - offset).min(target.len());
-        let (front, back) = target.split_at_mut(until_end);
-        copy_scanned(&self.memory, offset, front, scan);
-        copy_scanned(&self.memory, 0, back, scan);
+        let kernel = Kernel::best();
+        match checksum {
+            None => kernel.copy(&self.memory, offset, target, stores, &mut scan),
+            Some(checksum) => {
+                kernel.copy_summed(&self.memory, offset, target, stores, (&mut scan, checksum));
+            }
+        }
+        // A trailer may well have a pair, as in its time.
+        let payload = &target[..target.len() - TRAILER_BYTES];
+        scan.has_pair() && payload.windows(2).any(|pair| pair == [0xFF, 0xFF])
     }
 }

@@ -101,7 +101,7 @@ impl fmt::Display for Policy {
 const BURST_US: f64 = 50_000.0;
 
 /// Decides frame by frame.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sieve {
     take: Take,
     frames: u64,
@@ -112,6 +112,11 @@ pub(crate) struct Sieve {
 impl Sieve {
     pub(crate) fn new(take: Take) -> Sieve {
         Sieve { take, frames: 0, due_us: 0.0 }
+    }
+
+    /// What [`Sieve::takes`] would say.
+    pub(crate) fn would_take(&self, time: Timestamp) -> bool {
+        self.clone().takes(time)
     }
 
     /// Whether the consumer takes the frame of this exposure time.

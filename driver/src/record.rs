@@ -156,7 +156,16 @@ impl RecordHeader {
     /// # Panics
     /// If `record` is shorter than header and body.
     pub fn seal(&self, record: &mut [u8]) {
-        let (head, body) = record.split_at_mut(RECORD_HEADER_BYTES);
+        let body_crc = crc_fast::crc32_iscsi(&record[RECORD_HEADER_BYTES..][..self.body_bytes()]);
+        self.seal_with(record, body_crc);
+    }
+
+    /// The same with a checksum of the body that is known already.
+    ///
+    /// # Panics
+    /// If `record` is shorter than a header.
+    pub(crate) fn seal_with(&self, record: &mut [u8], body_crc: u32) {
+        let head = &mut record[..RECORD_HEADER_BYTES];
         head.fill(0);
         head[..4].copy_from_slice(&MAGIC);
         LittleEndian::write_u16(&mut head[4..], VERSION);
@@ -177,9 +186,8 @@ impl RecordHeader {
         for (offset, value) in words {
             LittleEndian::write_u64(&mut head[offset..], value);
         }
-        let body_crc = crc32c::crc32c(&body[..self.body_bytes()]);
         LittleEndian::write_u32(&mut head[BODY_CRC..], body_crc);
-        let header_crc = crc32c::crc32c(&head[..HEADER_CRC]);
+        let header_crc = crc_fast::crc32_iscsi(&head[..HEADER_CRC]);
         LittleEndian::write_u32(&mut head[HEADER_CRC..], header_crc);
     }
 
@@ -192,7 +200,7 @@ impl RecordHeader {
             return Err(RecordError::NoRecord);
         }
         let stored = LittleEndian::read_u32(&head[HEADER_CRC..]);
-        let computed = crc32c::crc32c(&head[..HEADER_CRC]);
+        let computed = crc_fast::crc32_iscsi(&head[..HEADER_CRC]);
         if stored != computed {
             return Err(RecordError::HeaderChecksum { stored, computed });
         }

@@ -97,6 +97,8 @@ use std::sync::atomic::{Ordering, fence};
 
 use circbuf_abi::ring::{TRAILER_BYTES, ZEROS_MAX, ZEROS_MIN};
 
+use crate::checksum::Checksum;
+use crate::copy::Stores;
 use crate::device::Device;
 use crate::loss::{LossReason, Refusal};
 use crate::record::{PAYLOAD_OFFSET, RECORD_HEADER_BYTES};
@@ -158,24 +160,52 @@ pub fn copy_and_check(
     candidate: &Candidate,
     slab: &mut Slab,
 ) -> Result<(), Refused> {
+    copy(device, candidate, slab, (Stores::Cached, None))
+}
+
+/// The same for the archive: computes the CRC-32C of the record's body on the way. Where nobody else will
+/// read the copy, it need not go through the cache.
+///
+/// # Errors
+/// As [`copy_and_check`].
+///
+/// # Panics
+/// As [`copy_and_check`].
+pub fn copy_check_and_sum(
+    device: &Device,
+    candidate: &Candidate,
+    slab: &mut Slab,
+    stores: Stores,
+) -> Result<u32, Refused> {
+    let mut checksum = Checksum::new();
+    copy(device, candidate, slab, (stores, Some(&mut checksum)))?;
+    Ok(checksum.finish())
+}
+
+fn copy(
+    device: &Device,
+    candidate: &Candidate,
+    slab: &mut Slab,
+    (stores, mut checksum): (Stores, Option<&mut Checksum>),
+) -> Result<(), Refused> {
     // SYNC POINT: payload before trailer, header before signature. What is loaded below was there
     // when the tail saw these two; counters order more than that, but a ring may have none.
     fence(Ordering::Acquire);
-    let header = device.ring().header(candidate.start);
+    let seen = device.ring().header(candidate.start);
     let length = candidate.trailer.length;
+    let header = if candidate.stamped { seen } else { synthesised(device, length) };
+    if let Some(checksum) = &mut checksum {
+        checksum.update(&header.0);
+    }
     let body = &mut slab[PAYLOAD_OFFSET..][..padded(length) as usize];
-    let scan = device.ring().copy_frame(candidate.start, length, body);
-    let content = match scan.has_pair() {
+    let ring = device.ring();
+    let content = match ring.copy_frame(candidate.start, length, body, stores, checksum) {
         true => Err(Refusal::Pair),
         false => check_padding(body, candidate),
     };
-    let kept = still_stands(device, candidate, &header);
+    let kept = still_stands(device, candidate, &seen);
     let reach = not_overtaken(device, candidate);
     judge(content, kept, reach)?;
-    let header = match candidate.stamped {
-        true => header,
-        false => synthesised(device, length),
-    };
     slab[RECORD_HEADER_BYTES..PAYLOAD_OFFSET].copy_from_slice(&header.0);
     Ok(())
 }

@@ -116,5 +116,7 @@ pub(super) fn frame(pool: &SlabPool, sequence: u64, length: u32) -> Frame {
     LittleEndian::write_u32(&mut slab[trailer..], time.sec);
     LittleEndian::write_u32(&mut slab[trailer + 4..], time.usec);
     LittleEndian::write_u32(&mut slab[trailer + 8..], 0xFF00_0000 | length);
-    Frame::seal(slab, header, time)
+    let body = &slab[RECORD_HEADER_BYTES..][..frame_body_bytes(length)];
+    let body_crc = crc_fast::crc32_iscsi(body);
+    Frame::seal(slab, header, time, Some(body_crc))
 }

@@ -166,7 +166,7 @@ mod tests {
         slab[RECORD_HEADER_BYTES..PAYLOAD_OFFSET].copy_from_slice(&stamp.0);
         slab[PAYLOAD_OFFSET..][..padded(length) as usize].fill(0);
         slab[PAYLOAD_OFFSET..][..payload.len()].copy_from_slice(payload);
-        Frame::seal(slab, header, Timestamp { sec: 7, usec: 8 })
+        Frame::seal(slab, header, Timestamp { sec: 7, usec: 8 }, None)
     }
 
     fn luma(width: usize, height: usize, luma: &[u8]) -> Luma {
