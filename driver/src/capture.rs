@@ -3,17 +3,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::checksum::Checksum;
 use crate::clock::Moment;
-use crate::copy::Stores;
+use crate::copy::{Ahead, Manner, Stores};
 use crate::device::{Device, DeviceError};
 use crate::dispatch::Outlet;
+use crate::follow::Following;
 use crate::frame::Frame;
 use crate::loss::{Loss, LossReason};
 use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
 use crate::slab::{Slab, SlabPool};
 use crate::stats::{Account, Books};
 use crate::tail::{Step, Tail};
-use crate::validate::{Candidate, Refused, check_in_place, copy_and_check, copy_check_and_sum};
+use crate::validate::{Candidate, Refused, check_in_place, copy_in_manner};
 
 /// Books that several threads keep.
 pub(crate) type SharedBooks = Arc<Mutex<Books>>;
@@ -48,7 +50,16 @@ pub struct Capture {
     headroom_bytes: Option<u64>,
     credit: Option<Arc<AtomicU64>>,
     hurries: bool,
+    /// The frame that the device is writing.
+    following: Option<Following>,
+    /// What has to be written more before it is copied.
+    follow_bytes: u64,
+    /// Of the last frame, for which a slab would be large enough for the next one.
+    record_bytes: usize,
 }
+
+/// Less than a microsecond's work at the end of a frame.
+const FOLLOW_BYTES: u64 = 8 << 10;
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +95,23 @@ impl Capture {
             headroom_bytes: None,
             credit: None,
             hurries: false,
+            following: None,
+            follow_bytes: FOLLOW_BYTES,
+            record_bytes: 0,
         }
+    }
+
+    /// How many bytes the device must have written more before they are copied, while their frame is not
+    /// complete: the fewer, the less is left to copy at its end, and the more often memory is shared with
+    /// the writer. 8 KiB by default; a multiple of 64.
+    pub fn set_follow_bytes(&mut self, bytes: u64) {
+        self.follow_bytes = bytes.next_multiple_of(64).max(64);
+    }
+
+    /// Whether a slab holds a part of the frame that the device is writing.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.following.is_some()
     }
 
     /// Makes the camera wait: see [`Capture::new`].
@@ -122,6 +149,8 @@ impl Capture {
         later: impl FnOnce() -> Moment,
     ) -> Result<Captured, DeviceError> {
         if self.waits() && !self.has_room() {
+            // What was copied ahead may hold the slab that is wanted.
+            self.following = None;
             self.tail.glance(&self.device);
             return Ok(Captured::Nothing);
         }
@@ -129,7 +158,10 @@ impl Capture {
         // A page that was truncated reads as zeros, which contradict all that it told before.
         let step = self.tail.poll(&self.device);
         let captured = match step.or_else(|error| self.device.check().and(Err(error)))? {
-            Step::Idle => Captured::Nothing,
+            Step::Idle => {
+                self.follow();
+                Captured::Nothing
+            }
             Step::Lost(loss) => self.lose(loss),
             Step::Frame(candidate) => self.take(&candidate, now, later),
         };
@@ -169,12 +201,13 @@ impl Capture {
         now: Moment,
         later: impl FnOnce() -> Moment,
     ) -> Captured {
-        let length = candidate.trailer.length;
-        let Some(mut slab) = self.slab(record_bytes(frame_body_bytes(length))) else {
+        let (length, time) = (candidate.trailer.length, candidate.trailer.time);
+        let record_bytes = record_bytes(frame_body_bytes(length));
+        let Some((mut slab, ahead)) = self.slab(candidate, record_bytes) else {
             return self.pass_without_slab(candidate);
         };
-        let time = candidate.trailer.time;
-        let body_crc = match self.copy(candidate, &mut slab) {
+        self.record_bytes = record_bytes;
+        let body_crc = match self.copy(candidate, &mut slab, ahead) {
             Ok(body_crc) => body_crc,
             Err(refused) => {
                 return self.lose(refused_one(candidate, refused, self.tail.is_exact()));
@@ -197,26 +230,56 @@ impl Capture {
         Captured::Frame
     }
 
-    /// Copies and checks, and sums what the archive will take.
-    fn copy(&self, candidate: &Candidate, slab: &mut Slab) -> Result<Option<u32>, Refused> {
-        let time = candidate.trailer.time;
-        if !self.arch.as_ref().is_some_and(|arch| arch.would_take(time)) {
-            return copy_and_check(&self.device, candidate, slab).map(|()| None);
-        }
-        let stores = match self.proc.would_take(time) {
-            true => Stores::Cached,
-            false => Stores::Streaming,
+    /// Copies what the device has written of the frame that is not complete yet.
+    fn follow(&mut self) {
+        let (Some(place), Some(registers)) = (self.tail.upcoming(), self.device.registers()) else {
+            return;
         };
-        copy_check_and_sum(&self.device, candidate, slab, stores).map(Some)
+        let Some(written) = registers.written(place.1) else { return };
+        if written < place.0 + self.follow_bytes || self.record_bytes == 0 {
+            return;
+        }
+        if self.following.as_ref().is_none_or(|following| !following.is_at(place)) {
+            self.following = None;
+            let slab = self.pool.take(self.record_bytes);
+            self.following = slab.map(|slab| Following::new(place, slab));
+        }
+        if let Some(following) = &mut self.following {
+            following.advance(&self.device, written, self.follow_bytes as usize);
+        }
     }
 
-    /// A slab, if need be at the price of the frames that wait longest in the fuller queue: a consumer
-    /// that hangs must not keep all slabs from the other one.
-    fn slab(&mut self, record_bytes: usize) -> Option<Slab> {
+    /// Copies and checks, and sums what the archive will take.
+    fn copy(
+        &self,
+        candidate: &Candidate,
+        slab: &mut Slab,
+        ahead: Ahead,
+    ) -> Result<Option<u32>, Refused> {
+        let time = candidate.trailer.time;
+        let by_proc = self.proc.would_take(time);
+        let by_arch = self.arch.as_ref().is_some_and(|arch| arch.would_take(time));
+        let mut checksum = by_arch.then(Checksum::new);
+        let stores = if by_arch && !by_proc { Stores::Streaming } else { Stores::Cached };
+        let manner = Manner { stores, checksum: checksum.as_mut(), ahead };
+        copy_in_manner(&self.device, candidate, slab, manner)?;
+        Ok(checksum.map(Checksum::finish))
+    }
+
+    /// The slab in which the candidate was followed, if it fits, or another one; if need be at the price
+    /// of the frames that wait longest in the fuller queue: a consumer that hangs must not keep all slabs
+    /// from the other one.
+    fn slab(&mut self, candidate: &Candidate, record_bytes: usize) -> Option<(Slab, Ahead)> {
+        let place = (candidate.start, candidate.epoch);
+        let followed = self.following.take().filter(|following| following.is_at(place));
+        let followed = followed.map(Following::into_parts);
+        if let Some(parts) = followed.filter(|(slab, _)| slab.len() >= record_bytes) {
+            return Some(parts);
+        }
         loop {
             let slab = self.pool.take(record_bytes);
             if slab.is_some() || !self.give_way() {
-                return slab;
+                return slab.map(|slab| (slab, Ahead::default()));
             }
         }
     }

@@ -52,6 +52,27 @@ pub enum Stores {
     Streaming,
 }
 
+/// How far a frame's bytes were copied before its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ahead {
+    /// From the payload's first byte on, a multiple of 8. More than the frame is long, if the FPGA was at
+    /// the next one already.
+    pub bytes: usize,
+    /// What these bytes were fed to.
+    pub scan: PairScan,
+}
+
+/// How a frame is copied; by default through the cache, and all of it.
+#[derive(Debug, Default)]
+pub struct Manner<'a> {
+    /// How the copy is stored.
+    pub stores: Stores,
+    /// What the bytes are added to.
+    pub checksum: Option<&'a mut Checksum>,
+    /// What is in place already.
+    pub ahead: Ahead,
+}
+
 /// A way to copy and scan. All of them do the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {

@@ -63,6 +63,7 @@ mod sigbus;
 
 pub mod checksum;
 pub mod copy;
+mod follow;
 pub mod frame;
 pub mod record;
 pub mod registers;

@@ -2,8 +2,7 @@
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, TRAILER_BYTES};
 
-use crate::checksum::Checksum;
-use crate::copy::{Kernel, PairScan, Stores};
+use crate::copy::{Ahead, Kernel, Manner, PairScan, Stores};
 use crate::mapping::Mapping;
 use crate::ring::{FrameHeader, Trailer, padded};
 
@@ -74,13 +73,20 @@ impl MappedRing {
     #[must_use]
     pub fn image(&self) -> Vec<u8> {
         let mut image = vec![0; self.memory.bytes()];
-        let scan = &mut PairScan::default();
-        Kernel::best().copy(&self.memory, 0, &mut image, Stores::Cached, scan);
+        self.copy(0, &mut image, Stores::Cached, &mut PairScan::default());
         image
     }
 
+    /// Copies the bytes from `start` on, a multiple of 8, and feeds them to `scan`.
+    ///
+    /// # Panics
+    /// If `target` is longer than the ring, or its length no multiple of 8.
+    pub(crate) fn copy(&self, start: u64, target: &mut [u8], stores: Stores, scan: &mut PairScan) {
+        Kernel::best().copy(&self.memory, self.offset(start), target, stores, scan);
+    }
+
     /// Copies payload, zeros and trailer of a frame to `target`, and tells whether FF FF stands in the
-    /// payload or in the zeros. With a `checksum` the bytes are added to it on the way.
+    /// payload or in the zeros.
     ///
     /// # Panics
     /// If `target` is not [`padded`] long for `length`.
@@ -90,17 +96,18 @@ impl MappedRing {
         start: u64,
         length: u32,
         target: &mut [u8],
-        stores: Stores,
-        checksum: Option<&mut Checksum>,
+        manner: Manner<'_>,
     ) -> bool {
         assert_eq!(target.len() as u64, padded(length), "room for payload, zeros and trailer");
-        let mut scan = PairScan::default();
-        let offset = self.offset(start);
-        let kernel = Kernel::best();
+        let Manner { stores, checksum, ahead: Ahead { bytes, mut scan } } = manner;
+        let (ahead, rest) = target.split_at_mut(bytes.min(target.len()));
+        let start = start + ahead.len() as u64;
         match checksum {
-            None => kernel.copy(&self.memory, offset, target, stores, &mut scan),
+            None => self.copy(start, rest, stores, &mut scan),
             Some(checksum) => {
-                kernel.copy_summed(&self.memory, offset, target, stores, (&mut scan, checksum));
+                checksum.update(ahead);
+                let (kernel, offset) = (Kernel::best(), self.offset(start));
+                kernel.copy_summed(&self.memory, offset, rest, stores, (&mut scan, checksum));
             }
         }
         // A trailer may well have a pair, as in its time.

@@ -198,6 +198,18 @@ impl Registers {
         Reach { epoch: self.u64(reg::EPOCH), reserved }
     }
 
+    /// How far the writer is inside the frame behind `complete`: everything below is visible. `epoch` is
+    /// that of a [`Registers::progress`] before; `None` in another.
+    #[must_use]
+    pub fn written(&self, epoch: u64) -> Option<u64> {
+        let written = self.u64(reg::WRITTEN);
+        // SYNC POINT: bytes before written, epoch before counters. The caller's loads stay below; and a
+        // `written` of a later epoch comes with that epoch, one of an earlier was gone before that
+        // `progress`.
+        fence(Ordering::Acquire);
+        (self.u64(reg::EPOCH) == epoch).then_some(written)
+    }
+
     /// The error that tells the counters as they are now.
     pub(crate) fn contradiction(&self, progress: Progress, before: u64) -> RegistersError {
         RegistersError::Counters {

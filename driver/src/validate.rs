@@ -97,8 +97,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use circbuf_abi::ring::{TRAILER_BYTES, ZEROS_MAX, ZEROS_MIN};
 
-use crate::checksum::Checksum;
-use crate::copy::Stores;
+use crate::copy::Manner;
 use crate::device::Device;
 use crate::loss::{LossReason, Refusal};
 use crate::record::{PAYLOAD_OFFSET, RECORD_HEADER_BYTES};
@@ -160,33 +159,16 @@ pub fn copy_and_check(
     candidate: &Candidate,
     slab: &mut Slab,
 ) -> Result<(), Refused> {
-    copy(device, candidate, slab, (Stores::Cached, None))
+    copy_in_manner(device, candidate, slab, Manner::default())
 }
 
-/// The same for the archive: computes the CRC-32C of the record's body on the way. Where nobody else will
-/// read the copy, it need not go through the cache.
-///
-/// # Errors
-/// As [`copy_and_check`].
-///
-/// # Panics
-/// As [`copy_and_check`].
-pub fn copy_check_and_sum(
+/// The same in a given manner. What was copied ahead must have been below `written`. The checksum becomes
+/// that of the record's body: of the header and what it precedes.
+pub(crate) fn copy_in_manner(
     device: &Device,
     candidate: &Candidate,
     slab: &mut Slab,
-    stores: Stores,
-) -> Result<u32, Refused> {
-    let mut checksum = Checksum::new();
-    copy(device, candidate, slab, (stores, Some(&mut checksum)))?;
-    Ok(checksum.finish())
-}
-
-fn copy(
-    device: &Device,
-    candidate: &Candidate,
-    slab: &mut Slab,
-    (stores, mut checksum): (Stores, Option<&mut Checksum>),
+    mut manner: Manner<'_>,
 ) -> Result<(), Refused> {
     // SYNC POINT: payload before trailer, header before signature. What is loaded below was there
     // when the tail saw these two; counters order more than that, but a ring may have none.
@@ -194,12 +176,12 @@ fn copy(
     let seen = device.ring().header(candidate.start);
     let length = candidate.trailer.length;
     let header = if candidate.stamped { seen } else { synthesised(device, length) };
-    if let Some(checksum) = &mut checksum {
+    if let Some(checksum) = &mut manner.checksum {
         checksum.update(&header.0);
     }
     let body = &mut slab[PAYLOAD_OFFSET..][..padded(length) as usize];
     let ring = device.ring();
-    let content = match ring.copy_frame(candidate.start, length, body, stores, checksum) {
+    let content = match ring.copy_frame(candidate.start, length, body, manner) {
         true => Err(Refusal::Pair),
         false => check_padding(body, candidate),
     };

@@ -152,7 +152,8 @@ impl World {
             _ => any,
         };
         let outlets = (proc_outlet, arch_outlet);
-        let capture = Capture::new(device, tail, pool.clone(), Origin::default(), outlets);
+        let mut capture = Capture::new(device, tail, pool.clone(), Origin::default(), outlets);
+        capture.set_follow_bytes(64 << random.below(8));
         World {
             random,
             camera,
@@ -261,7 +262,7 @@ impl World {
             Arch::Archivist(archivist) => archivist.queue.len() as u64,
             _ => arch_holds,
         };
-        let slabs = self.pool.taken() as u64;
+        let slabs = self.pool.taken() as u64 - u64::from(self.capture.is_following());
         let (least, most) = (self.proc.holds().max(arch_slabs), self.proc.holds() + arch_slabs);
         assert!((least..=most).contains(&slabs), "{slabs} slabs for {least} to {most} frames");
         let seen =

@@ -58,6 +58,11 @@ impl Counted {
         self.next.cursor
     }
 
+    /// Where the device writes, if nothing lies in front of that.
+    pub(super) fn upcoming(&self) -> Option<(u64, u64)> {
+        (self.next == boundary(self.seen)).then_some((self.next.cursor, self.epoch))
+    }
+
     pub(super) fn expected(&self, registers: &Registers) -> Option<u64> {
         registers.progress()?.frames.checked_sub(self.first)
     }

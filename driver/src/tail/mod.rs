@@ -85,6 +85,14 @@ impl Tail {
         }
     }
 
+    /// Cursor and epoch of the frame that the device is writing, if all before it were found.
+    pub(crate) fn upcoming(&self) -> Option<(u64, u64)> {
+        match &self.follow {
+            Follow::Counted(counted) => counted.upcoming(),
+            Follow::Watched(_) => None,
+        }
+    }
+
     /// Whether everything that the device has completed was found or given up. Without counters
     /// nobody knows: true.
     #[must_use]

@@ -1,6 +1,6 @@
 //! The writer comes round at every chunk while the driver holds a candidate.
 
-use circbuf_driver::copy::Stores;
+use circbuf_driver::copy::Manner;
 use circbuf_driver::device::Device;
 use circbuf_driver::loss::LossReason;
 use circbuf_driver::record::{PAYLOAD_OFFSET, frame_body_bytes, record_bytes};
@@ -96,8 +96,7 @@ impl Case {
         let length = candidate.trailer.length;
         let body = frame_body_bytes(length) - 32;
         let target = &mut slab[PAYLOAD_OFFSET..][..body];
-        let _ =
-            self.device.ring().copy_frame(candidate.start, length, target, Stores::Cached, None);
+        let _ = self.device.ring().copy_frame(candidate.start, length, target, Manner::default());
         self.is_true(candidate, &slab)
     }
 

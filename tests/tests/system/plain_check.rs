@@ -4,7 +4,7 @@
 //! The schedules are the first three tables in the documentation of `circbuf_driver::validate`, but
 //! that this ring holds four frames and the model's holds two.
 
-use circbuf_driver::copy::Stores;
+use circbuf_driver::copy::Manner;
 use circbuf_driver::device::Device;
 use circbuf_driver::loss::{LossReason, Refusal};
 use circbuf_driver::record::{PAYLOAD_OFFSET, frame_body_bytes, record_bytes};
@@ -54,13 +54,8 @@ impl PlainReader {
     fn copy(&mut self, device: &Device) {
         let length = self.candidate.trailer.length;
         let mut target = vec![0; padded(length) as usize];
-        let _ = device.ring().copy_frame(
-            self.candidate.start,
-            length,
-            &mut target,
-            Stores::Cached,
-            None,
-        );
+        let _ =
+            device.ring().copy_frame(self.candidate.start, length, &mut target, Manner::default());
         target.truncate(length as usize);
         self.copy = target;
     }
