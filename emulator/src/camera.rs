@@ -112,8 +112,11 @@ impl Camera {
     /// # Errors
     /// The ring does not hold four of the source's largest slots, or cannot be mapped or named;
     /// the frame rate is none; a fault is about headers, and the ring is bare.
-    pub fn new(ring: RingFile, source: Source, options: Options) -> Result<Self, CameraError> {
+    pub fn new(ring: RingFile, mut source: Source, options: Options) -> Result<Self, CameraError> {
         options.pace.check()?;
+        if options.ledger.is_kept() {
+            source.keep_checksums();
+        }
         let faults = options.faults;
         // Before the ring has its name.
         faults.check(!options.bare)?;
@@ -190,7 +193,9 @@ impl Camera {
             Err(_) if stop.load(Ordering::Relaxed) => return Ok(Some(EndedBy::Stop)),
             Err(source) => return Err(CameraError::Source { number, source }),
         };
-        clock.sleep_until(exposure.at_ns, stop);
+        if exposure.is_scheduled {
+            clock.sleep_until(exposure.at_ns, stop);
+        }
         let frame = self.channel.make(&picture, exposure);
         let frame = frame.map_err(|source| CameraError::Frame { number, source })?;
         self.channel.wait_for_credit(&frame, stop);

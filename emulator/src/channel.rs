@@ -15,7 +15,7 @@ use crate::pace::{Pace, Schedule};
 use crate::report::{Emitted, EndedBy, Report};
 use crate::ring_file::RingFile;
 
-/// Bytes that the FPGA announces and writes at a time: 0.1 ms of the bus.
+/// Bytes that the FPGA announces and writes at a time where the bus has a rate: 0.1 ms of it.
 const BURST_BYTES: u64 = 8192;
 
 /// How long a lossless camera sleeps while the driver has not released what it needs.
@@ -34,7 +34,7 @@ pub(crate) struct Exposure {
     pub(crate) at_ns: u64,
     /// As the trailer tells it.
     pub(crate) time: FrameTime,
-    /// Whether it follows the schedule; else it follows the frame before.
+    /// Whether it has to be waited for; else it follows the frame before.
     pub(crate) is_scheduled: bool,
 }
 
@@ -98,9 +98,10 @@ impl Channel {
     pub(crate) fn expose(&self, clock: &RunningClock) -> Exposure {
         let now_ns = clock.now_ns();
         let sprints = self.injector.as_ref().is_some_and(|faults| faults.is_sprinting(&self.fpga));
-        let at_ns = if sprints { now_ns } else { self.schedule.exposure_ns(now_ns) };
+        let is_scheduled = !sprints && !self.schedule.is_unpaced();
+        let at_ns = if is_scheduled { self.schedule.exposure_ns(now_ns) } else { now_ns };
         let time = clock.frame_time(at_ns).strictly_after(self.last_time);
-        Exposure { at_ns, time, is_scheduled: !sprints }
+        Exposure { at_ns, time, is_scheduled }
     }
 
     /// How long the camera will have run at the time of this exposure.
@@ -158,7 +159,7 @@ impl Channel {
             self.enter_in_schedule(exposure, clock);
         }
         match frame.sprints() {
-            true => while self.fpga.step(frame.payload(), BURST_BYTES) == Progress::Writing {},
+            true => while self.fpga.step(frame.payload(), u64::MAX) == Progress::Writing {},
             false => self.transfer(frame, clock, stop),
         }
         self.emitted.add(frame.payload());
@@ -220,7 +221,11 @@ impl Channel {
         let start = self.fpga.cursor();
         let half = slot_bytes(frame.payload().len() as u32) / 2;
         let mut stall_ns = frame.stall_ns();
-        let burst_bytes = if stall_ns > 0 { BURST_BYTES.min(half) } else { BURST_BYTES };
+        let burst_bytes = match (stall_ns, self.schedule.has_bus_rate()) {
+            (1.., _) => BURST_BYTES.min(half),
+            (0, true) => BURST_BYTES,
+            (0, false) => u64::MAX,
+        };
         while self.fpga.step(frame.payload(), burst_bytes) == Progress::Writing {
             let sent_bytes = self.fpga.cursor() - start;
             if stall_ns > 0 && sent_bytes >= half {

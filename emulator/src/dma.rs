@@ -3,7 +3,11 @@
 //!
 //! The law of this file: no `&[u8]` or `&mut [u8]` is ever formed over a mapping. The ring is a
 //! slice of `AtomicU64`, and every field of the register page is an atomic of its own size, never
-//! accessed with another one.
+//! accessed with another one. Vector instructions store whole chunks, in assembly, because Rust has
+//! no atomic of that size.
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use circbuf_abi::registers as reg;
@@ -76,17 +80,11 @@ impl RingMemory {
 
     fn store_at(&self, offset: usize, bytes: &[u8]) {
         let words = &self.words()[offset / WORD_BYTES..][..bytes.len() / WORD_BYTES];
-        let (values, rest) = bytes.as_chunks();
-        debug_assert!(rest.is_empty());
-        let chunks = words.chunks(CHUNK_BYTES / WORD_BYTES);
-        for (words, values) in chunks.zip(values.chunks(CHUNK_BYTES / WORD_BYTES)) {
-            // SYNC POINT: a chunk before the next: a trailer before the gap behind it, and a gap before
-            // the payload behind it, for a driver that has no counters.
-            fence(Ordering::Release);
-            for (word, value) in words.iter().zip(values) {
-                word.store(u64::from_ne_bytes(*value), Ordering::Relaxed);
-            }
+        #[cfg(target_arch = "x86_64")]
+        if bytes.len() >= CHUNK_BYTES && x86::store(words, bytes) {
+            return;
         }
+        store_by_words(words, bytes);
     }
 
     fn words(&self) -> &[AtomicU64] {
@@ -94,6 +92,21 @@ impl RingMemory {
         // SAFETY: the mapping is page-aligned, that long, and lives as long as `self`; whoever
         // writes to it in this program does so through atomics, and it is never a slice of bytes.
         unsafe { std::slice::from_raw_parts(start, self.map.len() / WORD_BYTES) }
+    }
+}
+
+/// Stores `bytes` into `words`, which is as long, in address order.
+fn store_by_words(words: &[AtomicU64], bytes: &[u8]) {
+    let (values, rest) = bytes.as_chunks();
+    debug_assert!(rest.is_empty() && values.len() == words.len());
+    let chunks = words.chunks(CHUNK_BYTES / WORD_BYTES);
+    for (words, values) in chunks.zip(values.chunks(CHUNK_BYTES / WORD_BYTES)) {
+        // SYNC POINT: a chunk before the next: a trailer before the gap behind it, and a gap before
+        // the payload behind it, for a driver that has no counters.
+        fence(Ordering::Release);
+        for (word, value) in words.iter().zip(values) {
+            word.store(u64::from_ne_bytes(*value), Ordering::Relaxed);
+        }
     }
 }
 
@@ -153,8 +166,9 @@ impl RegisterPage {
         // it and loads `complete` then finds no older one than was published before it.
         self.field_u64(reg::RESERVED).store(cursor.to_le(), Ordering::Release);
         // SYNC POINT: reserved before bytes. Pairs with the driver's acquire fence between its
-        // copy and its load of `reserved` (point 4 of the law of validity).
-        fence(Ordering::SeqCst);
+        // copy and its load of `reserved` (point 4 of the law of validity): who has loaded one of
+        // these bytes finds this `reserved` or a later one. That is an order of stores alone.
+        fence(Ordering::Release);
     }
 
     /// Announces that everything below `cursor` is in memory.

@@ -230,7 +230,8 @@ mod tests {
             let Scan { payload, color_mode } = encoder.encode(Noise { gray }).unwrap();
             assert!(crate::escape::is_stuffed(payload));
             let (width, height) = (NOISE_PIXELS, NOISE_PIXELS);
-            let picture = Picture { payload, quality2: 0x6464, color_mode, width, height };
+            let picture =
+                Picture { payload, crc32c: None, quality2: 0x6464, color_mode, width, height };
             let mut drawn = Default::default();
             (0..height).for_each(|y| Noise { gray }.fill_buffers(y, &mut drawn));
             for (decoded, luma) in rebuild::luma(&picture).iter().zip(&drawn[0]) {

@@ -13,6 +13,10 @@ use crate::interrupt::Interrupt;
 use crate::model::{FrameTime, Gap, Geometry, Picture, RingSizeError, check_ring_bytes};
 use crate::ring_file::{RingFile, RingFileError};
 
+/// Bytes from one publication of `written` to the next. Each takes the register page's cache line
+/// back from a driver that looks at it; more of them would cost the writer more than they give.
+const WRITTEN_BYTES: u64 = 8192;
+
 /// A picture that the FPGA cannot write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -177,7 +181,8 @@ impl Fpga {
     }
 
     /// Writes at most `burst_bytes` (at least one chunk) of the frame that was begun with this
-    /// `payload`. When all its bytes are written, the next step is the interrupt: the header is
+    /// `payload`. All of them are announced at once; what is written of them is published every 8 KiB,
+    /// for a driver that streams behind the FPGA. When all its bytes are written, the next step is the interrupt: the header is
     /// stamped, and the frame is published as complete.
     ///
     /// # Panics
@@ -190,15 +195,19 @@ impl Fpga {
             return Progress::Whole;
         }
         let chunk = CHUNK_BYTES as u64;
-        let until = frame.end.min(self.cursor + (burst_bytes / chunk).max(1) * chunk);
+        let burst_bytes = (burst_bytes / chunk).max(1) * chunk;
+        let until = frame.end.min(self.cursor.saturating_add(burst_bytes));
         self.registers.reserve(until);
         if self.cursor == frame.start {
             self.zero_owed_gap();
         }
         while self.cursor < until {
-            self.emit(&mut frame, payload, until);
+            let part = until.min(self.cursor + WRITTEN_BYTES);
+            while self.cursor < part {
+                self.emit(&mut frame, payload, part);
+            }
+            self.registers.publish_written(part);
         }
-        self.registers.publish_written(until);
         self.current = Some(frame);
         Progress::Writing
     }

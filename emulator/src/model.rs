@@ -117,6 +117,8 @@ pub fn check_ring_bytes(ring_bytes: u64, max_slot_bytes: u64) -> Result<(), Ring
 pub struct Picture<'a> {
     /// Stuffed scan, 1 to [`PAYLOAD_BYTES_MAX`](circbuf_abi::ring::PAYLOAD_BYTES_MAX) bytes.
     pub payload: &'a [u8],
+    /// CRC-32C of the payload, if it is known without reading it.
+    pub crc32c: Option<u32>,
     /// Quality of the luma table (low byte) and of the chroma table, as in the frame header.
     pub quality2: u16,
     /// One of the frame header's `COLOR_MODE_*` constants.

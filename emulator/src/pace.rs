@@ -122,6 +122,11 @@ impl Schedule {
         self.period_ns.is_none() && self.bus_bytes_per_s.is_none()
     }
 
+    /// Whether a frame takes its time on the bus.
+    pub(crate) fn has_bus_rate(&self) -> bool {
+        self.bus_bytes_per_s.is_some()
+    }
+
     /// When the first frame was ready.
     pub(crate) fn start_ns(&self) -> u64 {
         self.start_ns

@@ -60,8 +60,10 @@ impl Emitted {
         self.payload_bytes.load(Ordering::Relaxed)
     }
 
+    /// Counts a frame. Only the camera does, so that no locked instruction is needed, which would wait
+    /// until the whole frame has left the processor.
     pub(crate) fn add(&self, payload: &[u8]) {
-        self.payload_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
-        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.payload_bytes.store(self.payload_bytes() + payload.len() as u64, Ordering::Relaxed);
+        self.frames.store(self.frames() + 1, Ordering::Relaxed);
     }
 }

@@ -152,7 +152,10 @@ impl RingFile {
     /// Maps the ring and the register page for the FPGA.
     pub(crate) fn map(&self) -> Result<(MmapRaw, MmapRaw), RingFileError> {
         let path = self.path().unwrap_or(Path::new("memfd:circbuf"));
-        let map = |file: &File| MmapOptions::new().map_raw(file).map_err(io_error(path, "map it"));
+        let map = |file: &File| {
+            // The FPGA does not stop for a page fault in its first lap either.
+            MmapOptions::new().populate().map_raw(file).map_err(io_error(path, "map it"))
+        };
         Ok((map(&self.ring)?, map(&self.registers)?))
     }
 

@@ -283,7 +283,7 @@ fn begin_doctored(fpga: &mut Fpga, frame: &Doctored<'_>) -> Truth {
 /// A picture with the geometry of the seed's listing.
 #[must_use]
 pub fn picture(payload: &[u8]) -> Picture<'_> {
-    Picture { payload, quality2: 0x5050, color_mode: 0, width: 2048, height: 1536 }
+    Picture { payload, crc32c: None, quality2: 0x5050, color_mode: 0, width: 2048, height: 1536 }
 }
 
 /// The whole content of a file.

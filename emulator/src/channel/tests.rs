@@ -25,7 +25,7 @@ fn channel(ring_bytes: u64, pace: Pace) -> Channel {
 }
 
 fn picture(payload: &[u8]) -> Picture<'_> {
-    Picture { payload, quality2: 0, color_mode: 0, width: 0, height: 0 }
+    Picture { payload, crc32c: None, quality2: 0, color_mode: 0, width: 0, height: 0 }
 }
 
 /// Waits as in front of a sound frame.

@@ -15,6 +15,8 @@ use crate::model::{FrameTime, Gap, Geometry, Picture};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doctored<'a> {
     pub(super) payload: Cow<'a, [u8]>,
+    /// CRC-32C of the payload as it came, if it is known.
+    crc32c: Option<u32>,
     pub(super) manner: Manner,
     /// When it was really exposed, by the camera's clock.
     pub(super) time: FrameTime,
@@ -100,13 +102,15 @@ impl<'a> Doctored<'a> {
     /// A frame with nothing wrong.
     #[must_use]
     pub fn sound(picture: &Picture<'a>, time: FrameTime) -> Self {
-        Self::of(Cow::Borrowed(picture.payload), picture.geometry(), time)
+        let frame = Self::of(Cow::Borrowed(picture.payload), picture.geometry(), time);
+        Self { crc32c: picture.crc32c, ..frame }
     }
 
     pub(super) fn of(payload: Cow<'a, [u8]>, geometry: Geometry, time: FrameTime) -> Self {
         Self {
             manner: Manner::sound(geometry, payload.len(), time),
             payload,
+            crc32c: None,
             time,
             faults: FaultSet::EMPTY,
             damaged: false,
@@ -173,13 +177,20 @@ impl<'a> Doctored<'a> {
             start: fpga.cursor(),
             offset: fpga.cursor() % fpga.file().ring_bytes(),
             length: payload.len() as u32,
-            crc32c: crc32c::crc32c(&payload),
+            crc32c: self.known_crc32c().unwrap_or_else(|| crc32c::crc32c(&payload)),
             sec: time.sec,
             usec: time.usec,
             faults: self.faults,
             damaged: self.damaged,
             undetectable: self.undetectable,
         }
+    }
+
+    /// Of a payload that nothing was done to.
+    fn known_crc32c(&self) -> Option<u32> {
+        let known = self.crc32c.filter(|_| self.faults.is_empty());
+        debug_assert!(known.is_none_or(|crc| crc == crc32c::crc32c(&self.payload)), "as it came");
+        known
     }
 
     pub(crate) fn manner(&self) -> &Manner {

@@ -47,7 +47,9 @@ const STALL_NS_MORE: u64 = 90_000_000;
 /// };
 /// let mut fpga = Fpga::new(RingFile::memfd(4096)?, setup)?;
 /// let mut injector = Injector::new(&faults, &fpga)?;
-/// let picture = Picture { payload: &[1; 100], quality2: 0, color_mode: 0, width: 0, height: 0 };
+/// let payload = &[1; 100];
+/// let picture =
+///     Picture { payload, crc32c: None, quality2: 0, color_mode: 0, width: 0, height: 0 };
 /// let mut ledger = Vec::new();
 /// for second in 0..3 {
 ///     let time = FrameTime { sec: second, usec: 0 };

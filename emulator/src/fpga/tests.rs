@@ -58,7 +58,7 @@ fn fpga(ring_bytes: u64, payload_bytes_max: u32, gap: Gap, stamped: bool) -> (Fp
 }
 
 fn picture(payload: &[u8]) -> Picture<'_> {
-    Picture { payload, quality2: 0x4650, color_mode: 0, width: 2048, height: 1536 }
+    Picture { payload, crc32c: None, quality2: 0x4650, color_mode: 0, width: 2048, height: 1536 }
 }
 
 fn write(fpga: &mut Fpga, payload: &[u8], time: FrameTime) {

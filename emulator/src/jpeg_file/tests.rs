@@ -206,6 +206,7 @@ proptest! {
             prop_assert!(crate::escape::is_stuffed(found.payload));
             let picture = crate::model::Picture {
                 payload: found.payload,
+                crc32c: None,
                 quality2: found.quality2,
                 color_mode: found.color_mode,
                 width: parsed.width(),

@@ -1,4 +1,5 @@
 //! What the FPGA compresses: pictures drawn, read from files or a pipe, or noise.
+mod checksum;
 mod jpeg;
 mod noise;
 mod npy;
@@ -192,6 +193,16 @@ impl Source {
             Self::Jpeg(set) | Self::Npy(set) => Ok(Some(set.picture(number))),
             Self::Y4m(stream) => stream.next(),
             Self::Noise(noise) => Ok(Some(noise.next(number))),
+        }
+    }
+
+    /// Has the pictures tell their checksums, where they are sent again and again or cut from what is.
+    pub(crate) fn keep_checksums(&mut self) {
+        match self {
+            Self::Synthetic(synthetic) => synthetic.keep_checksums(),
+            Self::Jpeg(set) | Self::Npy(set) => set.keep_checksums(),
+            Self::Noise(noise) => noise.keep_checksums(),
+            Self::Y4m(_) => {}
         }
     }
 

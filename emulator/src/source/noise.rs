@@ -5,11 +5,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 
 use super::SourceError;
+use super::checksum::Checksums;
 use crate::escape::stuff;
 use crate::model::Picture;
 
-/// Random bytes that payloads are cut from: more than the caches of most machines hold.
-const POOL_BYTES: usize = 4 << 20;
+/// Random bytes that payloads are cut from: few enough to stay in a processor's cache while frames go
+/// by, so that a camera without a pace is as fast a load as it can be.
+const POOL_BYTES: usize = 512 << 10;
 /// The frame number in front of a payload.
 const STAMP_BYTES: usize = 16;
 /// Shorter payloads are left without a stamp.
@@ -23,8 +25,22 @@ pub struct Noise {
     bytes_min: u32,
     bytes_max: u32,
     seed: u64,
+    /// Places of the pool at which a payload can begin.
+    starts: usize,
+    /// The pool, and its beginning once more, so that every payload is one stretch of it.
     pool: Vec<u8>,
-    payload: Vec<u8>,
+    checksums: Option<Checksums>,
+    /// What stood in the pool where the present payload differs from it.
+    replaced: Option<Ends>,
+}
+
+/// The first bytes at a place of the pool, and the last one at another.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    start: usize,
+    front: [u8; STAMP_BYTES],
+    last_at: usize,
+    last: u8,
 }
 
 impl Noise {
@@ -38,26 +54,37 @@ impl Noise {
                 "noise of {bytes_min} to {bytes_max} bytes; 1 to {PAYLOAD_BYTES_MAX} can be had"
             )));
         }
-        let payload = Vec::with_capacity(bytes_max as usize);
-        Ok(Self { bytes_min, bytes_max, seed, pool: random_stuffed(seed), payload })
+        let mut pool = random_stuffed(seed);
+        let starts = pool.len();
+        let whole_bytes = starts + STAMP_BYTES.max(bytes_max as usize);
+        while pool.len() < whole_bytes {
+            pool.extend_from_within(..starts.min(whole_bytes - pool.len()));
+        }
+        Ok(Self { bytes_min, bytes_max, seed, starts, pool, checksums: None, replaced: None })
+    }
+
+    /// Has [`next`](Self::next) tell checksums.
+    pub(super) fn keep_checksums(&mut self) {
+        self.put_back();
+        self.checksums = Some(Checksums::of(&self.pool));
     }
 
     pub(super) fn next(&mut self, number: u64) -> Picture<'_> {
+        self.put_back();
         let seed = self.seed ^ number.wrapping_add(1).wrapping_mul(NUMBER_STRIDE);
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let lengths = u64::from(self.bytes_max - self.bytes_min) + 1;
         let bytes = self.bytes_min as usize + below(&mut random, lengths);
-        let start = below(&mut random, self.pool.len() as u64);
-        self.fill(bytes, start);
-        if bytes >= STAMPED_BYTES_MIN {
-            self.payload[..STAMP_BYTES].copy_from_slice(&stamp(number));
-        }
-        // The pool can be cut anywhere except behind an FF.
-        if let Some(last @ 0xFF) = self.payload.last_mut() {
-            *last = 0x7F;
-        }
+        let start = below(&mut random, self.starts as u64);
+        let pooled = self.ends(start, start + bytes);
+        let sent = pooled.of_frame(number);
+        let crc32c = self.checksum(&sent);
+        // In its place: the payload is not copied.
+        self.put(&sent);
+        self.replaced = Some(pooled);
         Picture {
-            payload: &self.payload,
+            payload: &self.pool[start..start + bytes],
+            crc32c,
             quality2: 0,
             color_mode: COLOR_MODE_COLOR,
             width: 0,
@@ -65,14 +92,33 @@ impl Noise {
         }
     }
 
-    fn fill(&mut self, bytes: usize, start: usize) {
-        self.payload.clear();
-        let mut rest = &self.pool[start..];
-        while self.payload.len() < bytes {
-            let count = rest.len().min(bytes - self.payload.len());
-            self.payload.extend_from_slice(&rest[..count]);
-            rest = &self.pool;
+    fn ends(&self, start: usize, end: usize) -> Ends {
+        let front = *self.pool[start..].first_chunk().expect("the pool is longer than its starts");
+        Ends { start, front, last_at: end - 1, last: self.pool[end - 1] }
+    }
+
+    fn put(&mut self, ends: &Ends) {
+        self.pool[ends.start..][..STAMP_BYTES].copy_from_slice(&ends.front);
+        self.pool[ends.last_at] = ends.last;
+    }
+
+    fn put_back(&mut self) {
+        if let Some(pooled) = self.replaced.take() {
+            self.put(&pooled);
         }
+    }
+
+    /// The CRC-32C of the payload with these ends, which are not in the pool yet.
+    fn checksum(&self, ends: &Ends) -> Option<u32> {
+        let checksums = self.checksums.as_ref()?;
+        let but_last = match ends.is_stamped() {
+            true => {
+                let behind = ends.start + STAMP_BYTES;
+                checksums.append(crc32c::crc32c(&ends.front), &self.pool, (behind, ends.last_at))
+            }
+            false => crc32c::crc32c(&self.pool[ends.start..ends.last_at]),
+        };
+        Some(crc32c::crc32c_append(but_last, &[ends.last]))
     }
 
     pub(super) fn payload_bytes_max(&self) -> u32 {
@@ -81,6 +127,24 @@ impl Noise {
 
     pub(super) fn notes(&self) -> Vec<String> {
         vec!["noise decodes to nothing: its bitstreams are random".into()]
+    }
+}
+
+impl Ends {
+    fn is_stamped(&self) -> bool {
+        self.last_at + 1 - self.start >= STAMPED_BYTES_MIN
+    }
+
+    /// What stands there in the payload of frame `number`.
+    fn of_frame(mut self, number: u64) -> Self {
+        if self.is_stamped() {
+            self.front = stamp(number);
+        }
+        // The pool can be cut anywhere except behind an FF.
+        if self.last == 0xFF {
+            self.last = 0x7F;
+        }
+        self
     }
 }
 
@@ -131,6 +195,19 @@ mod tests {
         }
         assert_eq!((lengths.first(), lengths.last()), (Some(&1), Some(&700)));
         assert!(lengths.len() > 690 && differing > 19_000);
+    }
+
+    #[test]
+    fn checksums_are_those_of_the_payloads() {
+        for (bytes_min, bytes_max) in [(1, 700), (20_000, 30_000), (1_000_000, 1_100_000)] {
+            let mut noise = Noise::new(bytes_min, bytes_max, 7).unwrap();
+            assert_eq!(noise.next(0).crc32c, None);
+            noise.keep_checksums();
+            for number in 0..300 {
+                let picture = noise.next(number);
+                assert_eq!(picture.crc32c, Some(crc32c::crc32c(picture.payload)), "{number}");
+            }
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub struct PictureSet {
 #[derive(Debug)]
 struct Kept {
     payload: Range<usize>,
+    crc32c: Option<u32>,
     quality2: u16,
     color_mode: u8,
 }
@@ -43,9 +44,16 @@ impl PictureSet {
             return Err(too_many(&file.path, self.pictures.len()));
         }
         self.payloads.extend_from_slice(scan.payload);
-        let kept = Kept { payload: start..end, quality2, color_mode: scan.color_mode };
-        self.pictures.push(kept);
+        let (payload, color_mode) = (start..end, scan.color_mode);
+        self.pictures.push(Kept { payload, crc32c: None, quality2, color_mode });
         Ok(())
+    }
+
+    /// Has the pictures tell their checksums.
+    pub(super) fn keep_checksums(&mut self) {
+        for kept in &mut self.pictures {
+            kept.crc32c = Some(crc32c::crc32c(&self.payloads[kept.payload.clone()]));
+        }
     }
 
     pub(super) fn note(&mut self, note: String) {
@@ -84,6 +92,7 @@ impl PictureSet {
         let Geometry { width, height, .. } = self.geometry();
         Picture {
             payload: &self.payloads[kept.payload.clone()],
+            crc32c: kept.crc32c,
             quality2: kept.quality2,
             color_mode: kept.color_mode,
             width,

@@ -77,7 +77,13 @@ impl Synthetic {
         };
         let Geometry { width, height, quality2, color_mode } = self.geometry;
         let payload = self.encoder.encode(&self.scene.view(turn, caption))?.payload;
-        Ok(Picture { payload, quality2, color_mode, width, height })
+        Ok(Picture { payload, crc32c: None, quality2, color_mode, width, height })
+    }
+
+    pub(super) fn keep_checksums(&mut self) {
+        if let Some(cycle) = &mut self.cycle {
+            cycle.keep_checksums();
+        }
     }
 
     fn code(&self, number: u64, time: FrameTime, kind: CodeKind) -> BlockCode {

@@ -126,7 +126,7 @@ impl Y4m {
         }
         let Geometry { width, height, quality2, color_mode } = self.geometry();
         let payload = self.encoder.scan();
-        Ok(Some(Picture { payload, quality2, color_mode, width, height }))
+        Ok(Some(Picture { payload, crc32c: None, quality2, color_mode, width, height }))
     }
 
     pub(super) fn geometry(&self) -> Geometry {

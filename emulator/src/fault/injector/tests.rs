@@ -109,7 +109,7 @@ fn payload(bytes: usize) -> Vec<u8> {
 }
 
 fn picture(payload: &[u8]) -> Picture<'_> {
-    Picture { payload, quality2: 0x5050, color_mode: 0, width: 2048, height: 1536 }
+    Picture { payload, crc32c: None, quality2: 0x5050, color_mode: 0, width: 2048, height: 1536 }
 }
 
 /// A trailer, by hand.
