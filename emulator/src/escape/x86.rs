@@ -116,17 +116,18 @@ mod tests {
     use super::super::tests::{stuff_naive, with_ff};
     use super::*;
 
+    type Form = fn(&[u8], &mut Vec<u8>) -> Option<usize>;
+
     /// Each form, the portable one for what it leaves.
     fn forms(plain: &[u8]) -> Vec<Vec<u8>> {
-        let forms: [fn(&[u8], &mut Vec<u8>) -> Option<usize>; 2] = [stuff_wide, stuff_narrow];
-        let stuffed = |form: fn(&[u8], &mut Vec<u8>) -> Option<usize>| {
+        let stuffed = |form: Form| {
             let mut stuffed = vec![0xAA];
             let taken = form(plain, &mut stuffed)?;
             assert!(plain.len() - taken < WIDE_BYTES, "all but less than a block");
             super::super::stuff_words(&plain[taken..], &mut stuffed);
             Some(stuffed)
         };
-        forms.into_iter().filter_map(stuffed).collect()
+        [stuff_wide as Form, stuff_narrow].into_iter().filter_map(stuffed).collect()
     }
 
     #[test]

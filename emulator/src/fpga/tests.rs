@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use circbuf_abi::registers as reg;
 use circbuf_abi::ring::NC353_RING_BYTES;
@@ -228,6 +229,63 @@ fn the_register_page_describes_the_ring() {
     assert_eq!(witness.u32(reg::STATE), reg::STATE_RUNNING);
     fpga.end();
     assert_eq!(witness.u32(reg::STATE), reg::STATE_ENDED);
+}
+
+/// Whole frames at once, and chunk after chunk, over every length and many wraps.
+#[test]
+fn a_burst_of_any_size_leaves_the_same_bytes() {
+    for gap in [Gap::Zero, Gap::Late, Gap::Skip] {
+        let bursts = [32, 4096, u64::MAX];
+        let mut cameras = bursts.map(|burst_bytes| (fpga(65536, 16_000, gap, true), burst_bytes));
+        for number in 0..400_usize {
+            let payload = payload(1 + number * 1237 % 16_000);
+            let time = TIME.plus_nanos(number as u64 * 1000);
+            for ((fpga, _), burst_bytes) in &mut cameras {
+                fpga.begin(&picture(&payload), time).unwrap();
+                while fpga.step(&payload, *burst_bytes) == Progress::Writing {}
+            }
+            if number % 20 == 19 {
+                let rings = cameras.each_ref().map(|((_, witness), _)| witness.ring());
+                assert!(rings[0] == rings[1] && rings[0] == rings[2], "{gap:?}, frame {number}");
+            }
+        }
+    }
+}
+
+/// Another thread looks while whole frames are written at once, until it has often seen one that is
+/// not whole: what `written` tells is there, unless `reserved` says that it has been overwritten since.
+#[test]
+fn what_is_written_of_a_burst_is_there() {
+    const RING_BYTES: u64 = 1 << 20;
+    let (mut fpga, witness) = fpga(RING_BYTES, 200_000, Gap::Zero, false);
+    let payload = payload(200_000);
+    let slot = [naive_frame(&payload, TIME), vec![0; 32]].concat();
+    let has_seen_enough = AtomicBool::new(false);
+    let mut within_frames = 0;
+    std::thread::scope(|scope| {
+        let camera = scope.spawn(|| {
+            let enough = || has_seen_enough.load(Ordering::Relaxed);
+            (0..100_000).take_while(|_| !enough()).for_each(|_| write_at_once(&mut fpga, &payload));
+        });
+        while within_frames < 100 && !camera.is_finished() {
+            let written = witness.u64(reg::WRITTEN);
+            let within = (written % slot.len() as u64) as usize;
+            let bytes = within.min(4096).min((written % RING_BYTES) as usize);
+            let seen = witness.at((written - bytes as u64) % RING_BYTES, bytes);
+            fence(Ordering::Acquire);
+            if witness.u64(reg::RESERVED) <= written - bytes as u64 + RING_BYTES {
+                within_frames += u32::from(bytes > 0);
+                assert!(seen == slot[within - bytes..within], "{bytes} bytes below {written}");
+            }
+        }
+        has_seen_enough.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(within_frames, 100, "frames were seen before they were whole");
+}
+
+fn write_at_once(fpga: &mut Fpga, payload: &[u8]) {
+    fpga.begin(&picture(payload), TIME).unwrap();
+    while fpga.step(payload, u64::MAX) == Progress::Writing {}
 }
 
 /// At every step: nothing at or above `reserved` is touched, everything below `written` is there,

@@ -11,7 +11,7 @@ use crate::model::Picture;
 
 /// Random bytes that payloads are cut from: few enough to stay in a processor's cache while frames go
 /// by, so that a camera without a pace is as fast a load as it can be.
-const POOL_BYTES: usize = 512 << 10;
+const POOL_BYTES: usize = 256 << 10;
 /// The frame number in front of a payload.
 const STAMP_BYTES: usize = 16;
 /// Shorter payloads are left without a stamp.
@@ -109,8 +109,8 @@ impl Noise {
     }
 
     /// The CRC-32C of the payload with these ends, which are not in the pool yet.
-    fn checksum(&self, ends: &Ends) -> Option<u32> {
-        let checksums = self.checksums.as_ref()?;
+    fn checksum(&mut self, ends: &Ends) -> Option<u32> {
+        let checksums = self.checksums.as_mut()?;
         let but_last = match ends.is_stamped() {
             true => {
                 let behind = ends.start + STAMP_BYTES;
