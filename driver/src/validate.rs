@@ -10,8 +10,9 @@
 //! 1. *Start and end.* Its start S is known (the end of the frame before), and the trailer stands
 //!    where `padded(len)` says: marker FF, a length of at least 1 that fits the largest slot,
 //!    microseconds below 1,000,000. The type says so: this makes a [`Candidate`].
-//! 2. *Copy*, once, into memory of our own; in the same pass no FF FF in the payload; every pad byte
-//!    zero.
+//! 2. *Copy*, every byte once, into memory of our own; in the same pass no FF FF in the payload; every
+//!    pad byte zero. Where the device tells how far it is inside a frame, what lies below `written` may
+//!    be copied before the frame is complete.
 //! 3. *Afterwards* the trailer reads the same; on a stamped ring the slot in front is as it was copied,
 //!    and has the signature FF FF and the trailer's length; and where there are no counters, the trailer
 //!    of the frame before, in front of that slot, reads the same, looked at last.
@@ -45,7 +46,8 @@
 //! With counters, by point 4 alone: the writer announces in `reserved` what it is about to touch,
 //! and fences, before it touches it. If a byte of the copy had been of the next lap, the `reserved` that
 //! is loaded behind the copy would be beyond the slot. That it was all there before the copy began
-//! says `complete`, which is published behind the frame and its header. Points 1 to 3 are left with
+//! says `complete`, which is published behind the frame and its header; and of what is copied before that,
+//! `written` in the same epoch, behind those bytes. Points 1 to 3 are left with
 //! what no counter tells: bytes that never were a frame.
 //!
 //! Without counters, by point 3: the FPGA writes upwards, so on its way to a frame it destroys the
@@ -62,6 +64,7 @@
 //! |---|---|---|
 //! | `reserved` stored and fenced before the bytes | torn frames are delivered | - |
 //! | `complete` behind the bytes and the header | old bytes are delivered | - |
+//! | `written` behind the bytes | old bytes are delivered | - |
 //! | bytes in address order, chunk by chunk, the gap zeroed (if it is) before the payload behind it | nothing: `reserved` covers the burst | torn frames |
 //! | payload visible before the trailer | nothing: `complete` covers it | torn frames |
 //! | signature stamped last | nothing | frames with another's parameters |
@@ -83,6 +86,7 @@
 //!
 //! A model in `tests/tests/model` explores every order in which FPGA, interrupt handler and reader can
 //! take their steps on a tiny ring for three laps, with store buffers, and with weakly ordered memory.
+//! (There the copy begins at the end of a frame; the simulation in `tests/sim` begins it at any chunk.)
 //! It finds no way to deliver a damaged frame by the law; each of the four points switched off lets one
 //! through, on the kind of ring that the point is for; and these are the shortest ways past what is less
 //! than the law, or past the law where something that it assumes does not hold.
