@@ -166,9 +166,8 @@ impl RegisterPage {
         // it and loads `complete` then finds no older one than was published before it.
         self.field_u64(reg::RESERVED).store(cursor.to_le(), Ordering::Release);
         // SYNC POINT: reserved before bytes. Pairs with the driver's acquire fence between its
-        // copy and its load of `reserved` (point 4 of the law of validity): who has loaded one of
-        // these bytes finds this `reserved` or a later one. That is an order of stores alone.
-        fence(Ordering::Release);
+        // copy and its load of `reserved` (point 4 of the law of validity).
+        fence(Ordering::SeqCst);
     }
 
     /// Announces that everything below `cursor` is in memory.
