@@ -1,7 +1,7 @@
 //! The capturing stage: one bounded step takes one frame from the ring to the queues.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use crate::checksum::Checksum;
 use crate::clock::Moment;
@@ -13,18 +13,9 @@ use crate::frame::Frame;
 use crate::loss::{Loss, LossReason};
 use crate::record::{RecordHeader, RecordKind, frame_body_bytes, record_bytes};
 use crate::slab::{Slab, SlabPool};
-use crate::stats::{Account, Books};
+use crate::stats::{Account, Books, SharedBooks};
 use crate::tail::{Step, Tail};
 use crate::validate::{Candidate, Refused, check_in_place, copy_in_manner};
-
-/// Books that several threads keep.
-pub(crate) type SharedBooks = Arc<Mutex<Books>>;
-
-/// Locks the books.
-pub(crate) fn lock(books: &SharedBooks) -> MutexGuard<'_, Books> {
-    // A processor that panics does so outside the lock; whatever held it had finished its event.
-    books.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Who the frames belong to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +35,7 @@ pub struct Capture {
     origin: Origin,
     pub(crate) proc: Outlet,
     pub(crate) arch: Option<Outlet>,
-    pub(crate) books: SharedBooks,
+    pub(crate) books: Arc<SharedBooks>,
     lost_before: u64,
     /// Before the step that is being done.
     headroom_bytes: Option<u64>,
@@ -90,7 +81,7 @@ impl Capture {
             origin,
             proc,
             arch,
-            books: SharedBooks::default(),
+            books: Arc::default(),
             lost_before: 0,
             headroom_bytes: None,
             credit: None,
@@ -136,17 +127,18 @@ impl Capture {
     /// The books, locked: whoever takes frames from the outlets' queues enters in them what became of
     /// them (see [`Account`]), as [`crate::pipeline`] does on its threads.
     pub fn books(&self) -> MutexGuard<'_, Books> {
-        lock(&self.books)
+        self.books.open()
     }
 
-    /// One step at the moment `now`; `later` is asked for the time once the frame is in the queues.
+    /// One step at the moment `now`; `later` is asked for the time once the frame is in the queues, and
+    /// again once a processor that works on this thread is done with it.
     ///
     /// # Errors
     /// If the device's counters contradict themselves, or are gone.
     pub fn step(
         &mut self,
         now: Moment,
-        later: impl FnOnce() -> Moment,
+        later: impl Fn() -> Moment,
     ) -> Result<Captured, DeviceError> {
         if self.waits() && !self.has_room() {
             // What was copied ahead may hold the slab that is wanted.
@@ -195,12 +187,7 @@ impl Capture {
             && self.pool.has_room_or_never(self.device.record_bytes_max())
     }
 
-    fn take(
-        &mut self,
-        candidate: &Candidate,
-        now: Moment,
-        later: impl FnOnce() -> Moment,
-    ) -> Captured {
+    fn take(&mut self, candidate: &Candidate, now: Moment, later: impl Fn() -> Moment) -> Captured {
         let (length, time) = (candidate.trailer.length, candidate.trailer.time);
         let record_bytes = record_bytes(frame_body_bytes(length));
         let Some((mut slab, ahead)) = self.slab(candidate, record_bytes) else {
@@ -226,7 +213,7 @@ impl Capture {
             lost_before: std::mem::take(&mut self.lost_before),
             session: self.origin.session,
         };
-        self.pass(&Frame::seal(slab, header, time, body_crc), now, later);
+        self.pass(Frame::seal(slab, header, time, body_crc), now, later);
         Captured::Frame
     }
 
@@ -285,27 +272,61 @@ impl Capture {
     }
 
     fn give_way(&mut self) -> bool {
-        let mut books = lock(&self.books);
-        let books = &mut *books;
-        let (outlet, account) = match &mut self.arch {
-            Some(arch) if arch.waiting() > self.proc.waiting() => (arch, &mut books.arch),
-            _ => (&mut self.proc, &mut books.proc),
+        let (outlet, is_arch) = match &mut self.arch {
+            Some(arch) if arch.waiting() > self.proc.waiting() => (arch, true),
+            _ => (&mut self.proc, false),
         };
         let gave_way = outlet.give_way();
-        account.no_slab += u64::from(gave_way);
-        account.in_flight -= u64::from(gave_way);
+        if gave_way {
+            let mut books = self.books.enter();
+            let account = if is_arch { &mut books.arch } else { &mut books.proc };
+            account.give_up_slabs(1);
+        }
         gave_way
     }
 
-    fn pass(&mut self, frame: &Frame, now: Moment, later: impl FnOnce() -> Moment) {
-        let mut books = lock(&self.books);
+    /// Enters a frame as in flight and offers it. The archive gets it before a processor that works on
+    /// this thread, one that waits for it on another thread before the archive.
+    fn pass(&mut self, frame: Frame, now: Moment, later: impl Fn() -> Moment) {
+        let time = frame.time();
+        let proc_takes = self.proc.takes(time);
+        let arch_takes = self.arch.as_mut().is_some_and(|arch| arch.takes(time));
+        let mut books = self.books.enter();
         books.ring_passed();
         books.note_headroom(self.headroom_bytes);
-        offer(&mut self.proc, &mut books.proc, frame, now);
-        if let Some(arch) = &mut self.arch {
-            offer(arch, &mut books.arch, frame, now);
+        books.proc.expect(proc_takes);
+        if self.arch.is_some() {
+            books.arch.expect(arch_takes);
         }
-        books.tail_latency.record(later().monotonic_ns.saturating_sub(now.monotonic_ns));
+        drop(books);
+        let for_arch = arch_takes.then(|| frame.clone());
+        let mut for_proc = proc_takes.then_some(frame);
+        if !self.proc.is_inline() {
+            self.offer_to_proc(for_proc.take(), now);
+        }
+        if let (Some(arch), Some(frame)) = (&mut self.arch, for_arch) {
+            let dropped = arch.offer(frame, now).dropped;
+            if dropped > 0 {
+                self.books.enter().arch.drop_queued(dropped);
+            }
+        }
+        let since = |earlier: Moment| later().monotonic_ns.saturating_sub(earlier.monotonic_ns);
+        self.books.tail_latency.record(since(now));
+        if for_proc.is_some() {
+            self.offer_to_proc(for_proc, now);
+            self.books.proc.latency.record(since(now));
+        }
+    }
+
+    fn offer_to_proc(&mut self, frame: Option<Frame>, now: Moment) {
+        let Some(frame) = frame else { return };
+        let offered = self.proc.offer(frame, now);
+        if offered.done {
+            self.books.proc.deliver(1);
+        }
+        if offered.dropped > 0 {
+            self.books.enter().proc.drop_queued(offered.dropped);
+        }
     }
 
     fn pass_without_slab(&mut self, candidate: &Candidate) -> Captured {
@@ -314,7 +335,7 @@ impl Capture {
         }
         let loss = one(candidate, LossReason::NoSlab, true);
         self.lost_before += 1;
-        let mut books = lock(&self.books);
+        let mut books = self.books.enter();
         books.ring_passed();
         books.note_headroom(self.headroom_bytes);
         miss(&mut self.proc, &mut books.proc, loss);
@@ -326,7 +347,7 @@ impl Capture {
 
     fn lose(&mut self, loss: Loss) -> Captured {
         self.lost_before += loss.count;
-        let mut books = lock(&self.books);
+        let mut books = self.books.enter();
         books.ring_lost(loss.reason, loss.count);
         books.note_headroom(self.headroom_bytes);
         drop(books);
@@ -350,27 +371,12 @@ fn refused_one(candidate: &Candidate, refused: Refused, exact: bool) -> Loss {
     Loss { refusal: Some(refused.refusal), ..one(candidate, refused.reason, exact) }
 }
 
-/// Offers a frame to a consumer and enters what became of it.
-fn offer(outlet: &mut Outlet, account: &mut Account, frame: &Frame, now: Moment) {
-    account.expected += 1;
-    if !outlet.takes(frame.time()) {
-        account.policy += 1;
-        return;
-    }
-    let offered = outlet.offer(frame.clone(), now);
-    account.queue_full += offered.dropped;
-    // What gave way was in flight, the frame itself only if it was queued.
-    account.in_flight += u64::from(offered.queued);
-    account.in_flight -= offered.dropped - u64::from(!offered.queued);
-}
-
 /// Enters a frame that could not be copied.
 fn miss(outlet: &mut Outlet, account: &mut Account, loss: Loss) {
-    account.expected += 1;
-    if loss.first.is_some_and(|time| outlet.takes(time)) {
-        account.no_slab += 1;
+    let takes = loss.first.is_some_and(|time| outlet.takes(time));
+    account.expect(takes);
+    if takes {
+        account.give_up_slabs(1);
         outlet.lose(loss);
-    } else {
-        account.policy += 1;
     }
 }

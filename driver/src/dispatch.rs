@@ -4,7 +4,7 @@
 mod queue;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 
 use crate::clock::Moment;
 use crate::frame::Frame;
@@ -12,7 +12,7 @@ use crate::loss::{Loss, LossReason};
 use crate::policy::{Policy, Sieve, WhenFull};
 use crate::ring::Timestamp;
 
-use queue::Queue;
+use queue::Back;
 pub use queue::{Inlet, NoDelivery};
 
 /// A frame for a consumer, and what it missed since the one before.
@@ -90,17 +90,36 @@ impl Losses {
 pub struct Offered {
     /// It stands in the queue.
     pub queued: bool,
+    /// The consumer is done with it: it works on the thread that offers.
+    pub done: bool,
     /// Frames that had to give way, itself included.
     pub dropped: u64,
 }
+
+/// What a consumer does with each frame that it is given.
+pub type Processor = Box<dyn FnMut(&Delivery) + Send>;
 
 /// The way to one consumer. When it is dropped, the consumer is given what waits, and nothing more.
 #[derive(Debug)]
 pub struct Outlet {
     sieve: Sieve,
     when_full: WhenFull,
-    queue: Arc<Queue>,
+    way: Way,
     untold: Losses,
+}
+
+enum Way {
+    Queue(Back),
+    Inline(Processor),
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Queue(back) => back.fmt(f),
+            Way::Inline(_) => f.write_str("Inline"),
+        }
+    }
 }
 
 impl Outlet {
@@ -111,14 +130,26 @@ impl Outlet {
     #[must_use]
     pub fn new(policy: Policy, capacity: usize) -> (Outlet, Inlet) {
         assert!(capacity > 0, "a queue for at least one frame");
-        let queue = Arc::new(Queue::new(capacity));
-        let outlet = Outlet {
-            sieve: Sieve::new(policy.take),
-            when_full: policy.when_full,
-            queue: Arc::clone(&queue),
-            untold: Losses::default(),
-        };
-        (outlet, Inlet::new(queue))
+        let (back, inlet) = queue::queue(capacity);
+        (Outlet::to(policy, Way::Queue(back)), inlet)
+    }
+
+    /// An outlet whose consumer works on the thread that offers: without queue, so that nothing gives
+    /// way, and without waking anybody. As long as it works, that thread does nothing else.
+    #[must_use]
+    pub fn inline(policy: Policy, processor: Processor) -> Outlet {
+        Outlet::to(policy, Way::Inline(processor))
+    }
+
+    fn to(policy: Policy, way: Way) -> Outlet {
+        let (sieve, when_full) = (Sieve::new(policy.take), policy.when_full);
+        Outlet { sieve, when_full, way, untold: Losses::default() }
+    }
+
+    /// Whether the consumer works on the thread that offers.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        matches!(self.way, Way::Inline(_))
     }
 
     /// Whether the consumer's policy takes the frame of this time. To be asked once a frame.
@@ -135,7 +166,10 @@ impl Outlet {
     /// Whether the queue has room.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.queue.has_room()
+        match &self.way {
+            Way::Queue(back) => back.has_room(),
+            Way::Inline(_) => true,
+        }
     }
 
     /// Notes a loss, to be told with the next frame.
@@ -145,19 +179,33 @@ impl Outlet {
 
     /// What has not been told, for the end of a run.
     pub fn take_untold(&mut self) -> Losses {
-        std::mem::take(&mut self.untold)
+        let mut untold = match &mut self.way {
+            Way::Queue(back) => back.take_untold(),
+            Way::Inline(_) => Losses::default(),
+        };
+        untold.append(std::mem::take(&mut self.untold));
+        untold
     }
 
-    /// Queues a frame; with a full queue the policy says what gives way.
+    /// Queues a frame, or has it worked on; with a full queue the policy says what gives way.
     pub fn offer(&mut self, frame: Frame, detected: Moment) -> Offered {
-        let dropped = self.make_room();
-        let lost = std::mem::take(&mut self.untold);
-        match self.queue.put(Delivery { frame, lost, detected }) {
-            Ok(()) => Offered { queued: true, dropped },
-            Err(Delivery { frame, lost, .. }) => {
+        let when_full = self.when_full;
+        let mut lost = std::mem::take(&mut self.untold);
+        let back = match &mut self.way {
+            Way::Queue(back) => back,
+            Way::Inline(processor) => {
+                processor(&Delivery { frame, lost, detected });
+                return Offered { done: true, ..Offered::default() };
+            }
+        };
+        let dropped = make_room(back, when_full);
+        match back.put(Delivery { frame, lost, detected }) {
+            Ok(()) => Offered { queued: true, dropped, ..Offered::default() },
+            Err(delivery) => {
+                lost = delivery.lost;
+                lost.push(Loss::of_frame(&delivery.frame, LossReason::QueueFull));
                 self.untold = lost;
-                self.untold.push(Loss::of_frame(&frame, LossReason::QueueFull));
-                Offered { queued: false, dropped: dropped + 1 }
+                Offered { dropped: dropped + 1, ..Offered::default() }
             }
         }
     }
@@ -165,33 +213,32 @@ impl Outlet {
     /// Frames that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.queue.waiting()
+        match &self.way {
+            Way::Queue(back) => back.waiting(),
+            Way::Inline(_) => 0,
+        }
     }
 
     /// Gives up the frame that has waited longest, because all slabs are taken. False if none waits.
     pub fn give_way(&mut self) -> bool {
-        self.queue.take_back(LossReason::NoSlab, &mut self.untold)
-    }
-
-    /// Takes back what has to give way to the next frame; how many frames that is.
-    fn make_room(&mut self) -> u64 {
-        let goal = match self.when_full {
-            WhenFull::DropNewest => 0,
-            WhenFull::DropOldest => 1,
-            WhenFull::LatestOnly => usize::MAX,
-        };
-        if self.has_room() {
-            return 0;
+        match &mut self.way {
+            Way::Queue(back) => back.take_back(LossReason::NoSlab),
+            Way::Inline(_) => false,
         }
-        let gives_way = |_: &usize| self.queue.take_back(LossReason::QueueFull, &mut self.untold);
-        (0..goal).take_while(gives_way).count() as u64
     }
 }
 
-impl Drop for Outlet {
-    fn drop(&mut self) {
-        self.queue.close();
+/// Takes back what has to give way to the next frame; how many frames that is.
+fn make_room(back: &mut Back, when_full: WhenFull) -> u64 {
+    if back.has_room() {
+        return 0;
     }
+    let goal = match when_full {
+        WhenFull::DropNewest => 0,
+        WhenFull::DropOldest => 1,
+        WhenFull::LatestOnly => usize::MAX,
+    };
+    (0..goal).take_while(|_| back.take_back(LossReason::QueueFull)).count() as u64
 }
 
 #[cfg(test)]

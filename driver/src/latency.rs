@@ -1,17 +1,19 @@
 //! A histogram of latencies: logarithmic, eight steps to a doubling, so a percentile is told to within
 //! 12.5 per cent, from a nanosecond to centuries, in 4 KiB.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::Serialize;
 
 const STEPS: u64 = 8;
 const BUCKETS: usize = 64 * STEPS as usize;
 
-/// Counts of latencies by their size.
-#[derive(Debug, Clone)]
+/// Counts of latencies by their size. Any thread may record and any may look, without lock; who looks
+/// while others record may miss what they are about to count.
+#[derive(Debug)]
 pub struct Histogram {
-    counts: Box<[u64; BUCKETS]>,
-    total: u64,
-    max_ns: u64,
+    counts: Box<[AtomicU64; BUCKETS]>,
+    max_ns: AtomicU64,
 }
 
 /// Percentiles in microseconds; all zero without a single value.
@@ -27,38 +29,40 @@ pub struct Percentiles {
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { counts: Box::new([0; BUCKETS]), total: 0, max_ns: 0 }
+        let counts = Box::new([const { AtomicU64::new(0) }; BUCKETS]);
+        Histogram { counts, max_ns: AtomicU64::new(0) }
     }
 }
 
 impl Histogram {
     /// Counts one latency.
-    pub fn record(&mut self, ns: u64) {
-        self.counts[bucket(ns)] += 1;
-        self.total += 1;
-        self.max_ns = self.max_ns.max(ns);
+    pub fn record(&self, ns: u64) {
+        self.counts[bucket(ns)].fetch_add(1, Ordering::Relaxed);
+        if ns > self.max_ns.load(Ordering::Relaxed) {
+            self.max_ns.fetch_max(ns, Ordering::Relaxed);
+        }
     }
 
     /// The percentiles of what was counted.
     #[must_use]
     pub fn percentiles(&self) -> Percentiles {
-        let micros = |ns: u64| ns as f64 / 1000.0;
-        Percentiles {
-            p50: micros(self.quantile(0.50)),
-            p99: micros(self.quantile(0.99)),
-            max: micros(self.max_ns),
-        }
+        let counts: Vec<u64> = self.counts.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        let max_ns = self.max_ns.load(Ordering::Relaxed);
+        let micros = |share| quantile(&counts, share).min(max_ns) as f64 / 1000.0;
+        Percentiles { p50: micros(0.50), p99: micros(0.99), max: max_ns as f64 / 1000.0 }
     }
+}
 
-    fn quantile(&self, share: f64) -> u64 {
-        let rank = (self.total as f64 * share).ceil() as u64;
-        let mut below = 0;
-        let found = self.counts.iter().position(|&count| {
-            below += count;
-            below >= rank && count > 0
-        });
-        found.map_or(0, |index| upper_bound(index).min(self.max_ns))
-    }
+/// The end of the bucket in which this share of all values is reached.
+fn quantile(counts: &[u64], share: f64) -> u64 {
+    let total: u64 = counts.iter().sum();
+    let rank = (total as f64 * share).ceil() as u64;
+    let mut below = 0;
+    let found = counts.iter().position(|&count| {
+        below += count;
+        below >= rank && count > 0
+    });
+    found.map_or(0, upper_bound)
 }
 
 fn bucket(ns: u64) -> usize {
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_sorted_values_within_an_eighth() {
-        let mut histogram = Histogram::default();
+        let histogram = Histogram::default();
         (1..=1000).for_each(|us| histogram.record(us * 1000));
         let told = histogram.percentiles();
         assert!((500.0..=562.5).contains(&told.p50), "{told:?}");

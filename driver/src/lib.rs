@@ -82,6 +82,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod proc;
 pub mod stats;
+pub mod wait;
 
 pub mod forensics;
 pub mod jpeg;

@@ -2,6 +2,8 @@
 //!
 //! Nothing else in the driver starts threads or sleeps.
 
+mod intake;
+mod rhythm;
 mod run;
 mod view;
 mod workers;
@@ -15,17 +17,17 @@ use crate::archive::{Archive, ArchiveCounters};
 use crate::capture::{Capture, Origin};
 use crate::clock::Moment;
 use crate::device::{Device, DeviceError};
-use crate::dispatch::{Delivery, Losses, Outlet};
+pub use crate::dispatch::Processor;
+use crate::dispatch::{Inlet, Losses, Outlet};
 use crate::policy::{Policy, Take, WhenFull};
 use crate::slab::SlabPool;
 use crate::stats::Snapshot;
 use crate::tail::{StartAt, Tail};
+use crate::wait::{Spin, Wait};
+use intake::Intake;
 use run::Run;
 use view::{UNKNOWN, View};
 use workers::{StopOnPanic, Workers};
-
-/// What one processing worker does with each frame that it is given.
-pub type Processor = Box<dyn FnMut(&Delivery) + Send>;
 
 /// How a driver runs.
 #[derive(Debug, Clone)]
@@ -44,6 +46,11 @@ pub struct Options {
     pub limits: Limits,
     /// Makes the camera wait for the driver, as no camera does: see [`Capture::set_credit`].
     pub credit: Option<Arc<AtomicU64>>,
+    /// What the threads do while there is nothing to do.
+    pub wait: Wait,
+    /// Runs the one processor on the capturing thread: no queue, nobody is woken, and nothing is
+    /// captured while it works. For small frames, and to measure.
+    pub inline: bool,
 }
 
 /// One consumer's share.
@@ -105,6 +112,8 @@ impl Default for Options {
             origin: Origin::default(),
             limits: Limits::default(),
             credit: None,
+            wait: Wait::default(),
+            inline: false,
         }
     }
 }
@@ -140,6 +149,12 @@ pub enum PipelineError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Several processors cannot share the capturing thread.
+    #[error("{processors} processors cannot run inline, on the one capturing thread; give one")]
+    Inline {
+        /// How many there are.
+        processors: usize,
+    },
     /// A processor panicked. The other consumers have finished what they were given.
     #[error("the {name} thread panicked")]
     Panicked {
@@ -170,11 +185,13 @@ pub struct Finished {
 }
 
 impl Pipeline {
-    /// Attaches to the device and starts: one processing worker for each processor, and one for the
-    /// archive if there is one. Without a processor, one worker lets frames go by.
+    /// Attaches to the device and starts: one processing worker for each processor, unless the one
+    /// processor is to run inline, and one for the archive if there is one. Without a processor, one that
+    /// lets frames go by takes its place.
     ///
     /// # Errors
-    /// If the device's counters contradict themselves, or a thread cannot be started.
+    /// If the device's counters contradict themselves, a thread cannot be started, or several processors
+    /// are to run inline.
     pub fn start(
         device: Device,
         mut processors: Vec<Processor>,
@@ -187,7 +204,7 @@ impl Pipeline {
         let device = Arc::new(device);
         let tail = Tail::attach(&device, options.start)?;
         let exact = tail.is_exact();
-        let (proc, proc_end) = Outlet::new(options.proc.policy, options.proc.queue_frames);
+        let (proc, proc_end, processors) = proc_outlet(processors, options)?;
         let (arch, arch_end) = archive
             .as_ref()
             .map(|_| Outlet::new(options.arch.policy, options.arch.queue_frames))
@@ -209,12 +226,19 @@ impl Pipeline {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let stop_on_panic = options.credit.is_some().then(|| StopOnPanic(Arc::clone(&stop)));
-        let mut workers = Workers::start(processors, &proc_end, &view, stop_on_panic.as_ref())?;
-        let left = Arc::new(Mutex::new(Losses::default()));
-        if let (Some(archive), Some(end)) = (archive, arch_end) {
-            workers.archive(archive, end, &view, Arc::clone(&left), stop_on_panic)?;
+        let threads = 2 + processors.len() + usize::from(archive.is_some());
+        let (wait, spin) = (options.wait, Spin::of(threads));
+        let intake = |inlet| Intake::new(inlet, wait, spin.clone());
+        let mut workers = Workers::default();
+        if let Some(inlet) = proc_end {
+            workers.process(processors, &intake(inlet), &view, stop_on_panic.as_ref())?;
         }
-        let run = Run { capture, stop: Arc::clone(&stop), limits: options.limits, left };
+        let left = Arc::new(Mutex::new(Losses::default()));
+        if let (Some(archive), Some(inlet)) = (archive, arch_end) {
+            workers.archive(archive, intake(inlet), &view, Arc::clone(&left), stop_on_panic)?;
+        }
+        let run =
+            Run { capture, stop: Arc::clone(&stop), limits: options.limits, wait, spin, left };
         let expected = Arc::clone(&view.expected);
         let capture = spawn("capture", move || run.run(&expected))?;
         Ok(Pipeline { stop, view, capture: Some(capture), workers: workers.handles })
@@ -269,6 +293,24 @@ impl Drop for Pipeline {
         if let Err(error) = self.join_threads() {
             log::warn!("the driver ended with an error: {error}");
         }
+    }
+}
+
+/// The way to the processors, its other end, and those of them that need a thread.
+fn proc_outlet(
+    mut processors: Vec<Processor>,
+    options: &Options,
+) -> Result<(Outlet, Option<Inlet>, Vec<Processor>), PipelineError> {
+    let ConsumerOptions { policy, queue_frames } = options.proc;
+    if !options.inline {
+        let (outlet, inlet) = Outlet::new(policy, queue_frames);
+        return Ok((outlet, Some(inlet), processors));
+    }
+    match processors.pop() {
+        Some(processor) if processors.is_empty() => {
+            Ok((Outlet::inline(policy, processor), None, processors))
+        }
+        _ => Err(PipelineError::Inline { processors: processors.len() + 1 }),
     }
 }
 

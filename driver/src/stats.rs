@@ -9,7 +9,12 @@
 //!
 //! Counters only grow, and reading never resets them. All of them stand behind one lock and every
 //! event changes all the numbers that it touches at once, so that the books close at any moment, not only at
-//! the end.
+//! the end. The capturing thread alone takes that lock for a frame: it enters the frame as in flight before it
+//! offers it, and what a consumer's threads have done with theirs they note in a [`Tally`], which joins the
+//! books when somebody opens them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -20,7 +25,7 @@ use crate::loss::LossReason;
 pub const SCHEMA: &str = "circbuf.stats/1";
 
 /// The running counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Books {
     /// Frames found, whole or not.
     pub detected: u64,
@@ -39,12 +44,62 @@ pub struct Books {
     pub proc: Account,
     /// The archiving consumer.
     pub arch: Account,
+}
+
+/// What a consumer's threads have done since the books were opened the last time.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    delivered: AtomicU64,
+    io: AtomicU64,
+    /// Frame found to frame done, by whatever measure of it.
+    pub(crate) latency: Histogram,
+}
+
+impl Tally {
+    /// Notes frames that the consumer is done with, and that were entered as in flight.
+    pub(crate) fn deliver(&self, frames: u64) {
+        self.delivered.fetch_add(frames, Ordering::Release);
+    }
+
+    /// Notes frames that were entered as in flight and could not be written.
+    pub(crate) fn lose(&self, frames: u64) {
+        self.io.fetch_add(frames, Ordering::Release);
+    }
+
+    fn join(&self, account: &mut Account) {
+        account.deliver(self.delivered.swap(0, Ordering::Acquire));
+        let lost = self.io.swap(0, Ordering::Acquire);
+        account.io += lost;
+        account.in_flight -= lost;
+    }
+}
+
+/// Books that several threads keep.
+#[derive(Debug, Default)]
+pub(crate) struct SharedBooks {
+    books: Mutex<Books>,
+    /// Of the processing workers together.
+    pub(crate) proc: Tally,
+    /// Of the archive: frame found to frame durable.
+    pub(crate) arch: Tally,
     /// Frame found to frame in the queues.
-    pub tail_latency: Histogram,
-    /// Frame found to processor done.
-    pub proc_latency: Histogram,
-    /// Frame found to frame durable in the archive.
-    pub durable_latency: Histogram,
+    pub(crate) tail_latency: Histogram,
+}
+
+impl SharedBooks {
+    /// Opens the books as they stand.
+    pub(crate) fn open(&self) -> MutexGuard<'_, Books> {
+        let mut books = self.enter();
+        self.proc.join(&mut books.proc);
+        self.arch.join(&mut books.arch);
+        books
+    }
+
+    /// Opens the books to enter something, without what the consumers' threads have noted meanwhile.
+    pub(crate) fn enter(&self) -> MutexGuard<'_, Books> {
+        // Whatever panicked with the books open had finished its event.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One consumer's counts.
@@ -67,6 +122,25 @@ pub struct Account {
 }
 
 impl Account {
+    /// Enters a frame that was found whole: in flight if the consumer's policy takes it.
+    pub(crate) fn expect(&mut self, takes: bool) {
+        self.expected += 1;
+        self.in_flight += u64::from(takes);
+        self.policy += u64::from(!takes);
+    }
+
+    /// Enters frames in flight that had to give way in a full queue.
+    pub(crate) fn drop_queued(&mut self, frames: u64) {
+        self.queue_full += frames;
+        self.in_flight -= frames;
+    }
+
+    /// Enters frames in flight that gave up their slabs.
+    pub(crate) fn give_up_slabs(&mut self, frames: u64) {
+        self.no_slab += frames;
+        self.in_flight -= frames;
+    }
+
     /// Enters frames that the consumer is done with.
     pub fn deliver(&mut self, frames: u64) {
         self.delivered += frames;

@@ -4,18 +4,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::prctl::set_timerslack;
+
+use super::rhythm::{Pause, Rhythm};
 use super::view::UNKNOWN;
 use super::{EndedBy, Limits};
-use crate::capture::{Capture, Captured, lock};
-use crate::clock::Moment;
+use crate::capture::{Capture, Captured};
+use crate::clock::Clock;
 use crate::device::DeviceError;
 use crate::dispatch::Losses;
+use crate::wait::{Spin, Wait};
 
 /// The capturing thread.
 pub(super) struct Run {
     pub(super) capture: Capture,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) limits: Limits,
+    pub(super) wait: Wait,
+    pub(super) spin: Spin,
     /// Losses that no frame followed, for the archive.
     pub(super) left: Arc<Mutex<Losses>>,
 }
@@ -28,11 +34,14 @@ impl Run {
     const PATIENCE: Duration = Duration::from_secs(1);
 
     pub(super) fn run(mut self, expected: &AtomicU64) -> Result<EndedBy, DeviceError> {
+        // Naps are short: with the usual 50 us of slack they would end twice as late. Where it cannot be
+        // had, they do.
+        let _as_it_was = set_timerslack(1);
         let ended_by = self.capture();
         let frames = self.capture.expected();
         // A driver that ends before its camera is not answerable for what that completes later.
         let found = || {
-            let books = lock(&self.capture.books);
+            let books = self.capture.books();
             books.detected + books.overrun
         };
         let camera_ended = matches!(ended_by, Ok(EndedBy::Camera | EndedBy::Abandoned));
@@ -45,17 +54,16 @@ impl Run {
     }
 
     fn capture(&mut self) -> Result<EndedBy, DeviceError> {
-        let mut pause = Pause::default();
-        let mut quiet_since = Moment::now();
-        let mut checked = quiet_since;
+        let (clock, mut rhythm) = (Clock::new(), Rhythm::new(self.wait));
+        let mut now = clock.now();
+        let (mut quiet_since, mut checked) = (now, now);
         let (mut last_look, mut abandoned) = (None, false);
         let mut frames = 0;
         while !self.stop.load(Ordering::Relaxed) {
             if self.has_lost_too_much() {
                 return Ok(EndedBy::Loss);
             }
-            let now = Moment::now();
-            let captured = self.capture.step(now, Moment::now)?;
+            let captured = self.capture.step(now, || clock.now())?;
             if now.since(checked) >= Self::CHECK {
                 checked = now;
                 self.capture.device.check()?;
@@ -68,7 +76,10 @@ impl Run {
                     return Ok(EndedBy::Frames);
                 }
                 (quiet_since, last_look) = (now, None);
-                pause.reset();
+                rhythm.found(now.monotonic_ns);
+                self.spin.reset();
+                // The end of this frame is the beginning of the next: one look at the clock for both.
+                now = if captured == Captured::Frame { clock.last() } else { clock.now() };
                 continue;
             }
             // Whatever was complete when the camera was found to be gone is read by one more step.
@@ -87,41 +98,27 @@ impl Run {
                 self.capture.hurry();
             }
             if last_look.is_none() || !drained {
-                pause.sleep();
+                self.pause(&mut rhythm, now.monotonic_ns);
             }
+            now = clock.now();
         }
         Ok(EndedBy::Stop)
     }
 
+    fn pause(&mut self, rhythm: &mut Rhythm, now_ns: u64) {
+        match rhythm.pause(now_ns) {
+            Pause::Spin => drop(self.spin.relax()),
+            Pause::Sleep(nap) => {
+                self.spin.reset();
+                std::thread::sleep(nap);
+            }
+        }
+    }
+
     fn has_lost_too_much(&self) -> bool {
         self.limits.lost.is_some_and(|limit| {
-            let books = lock(&self.capture.books);
+            let books = self.capture.books();
             limit.is_exceeded(books.lost(), books.detected + books.overrun)
         })
-    }
-}
-
-/// How long to sleep when nothing has come: not at all at first, then longer and longer up to 2 ms, in
-/// which a camera at 80 MB/s writes 160 KB.
-#[derive(Default)]
-struct Pause {
-    tries: u32,
-}
-
-impl Pause {
-    const YIELDS: u32 = 20;
-
-    fn reset(&mut self) {
-        self.tries = 0;
-    }
-
-    fn sleep(&mut self) {
-        self.tries = self.tries.saturating_add(1);
-        match self.tries.checked_sub(Self::YIELDS) {
-            None => std::thread::yield_now(),
-            Some(tries) => std::thread::sleep(
-                Duration::from_micros(50 << tries.min(6)).min(Duration::from_millis(2)),
-            ),
-        }
     }
 }

@@ -4,16 +4,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::archive::ArchiveCounters;
-use crate::capture::{SharedBooks, lock};
 use crate::clock::Moment;
 use crate::device::Device;
-use crate::stats::{ArchBook, ConsumerBooks, Latencies, RingBook, RingLost, SCHEMA, Snapshot};
+use crate::stats::{
+    ArchBook, ConsumerBooks, Latencies, RingBook, RingLost, SCHEMA, SharedBooks, Snapshot,
+};
 
 /// What it takes to make a snapshot.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub(super) device: Arc<Device>,
-    pub(super) books: SharedBooks,
+    pub(super) books: Arc<SharedBooks>,
     pub(super) archive: Arc<Mutex<ArchiveCounters>>,
     pub(super) began: Moment,
     pub(super) archives: bool,
@@ -29,7 +30,8 @@ impl View {
     pub(super) fn snapshot(&self) -> Snapshot {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let elapsed = Moment::now().since(self.began);
-        let books = lock(&self.books);
+        // Closed again at once: the capturing thread must not wait for the percentiles.
+        let books = self.books.open().clone();
         let expected = self.expected.load(Ordering::Acquire);
         let mut snapshot = Snapshot {
             schema: SCHEMA,
@@ -60,9 +62,9 @@ impl View {
                 },
             },
             latency_us: Latencies {
-                tail: books.tail_latency.percentiles(),
-                proc: books.proc_latency.percentiles(),
-                durable: books.durable_latency.percentiles(),
+                tail: self.books.tail_latency.percentiles(),
+                proc: self.books.proc.latency.percentiles(),
+                durable: self.books.arch.latency.percentiles(),
             },
         };
         snapshot.closes = snapshot.check_balance().is_ok();

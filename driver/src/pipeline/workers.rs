@@ -5,42 +5,44 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::intake::Intake;
 use super::view::View;
-use super::{PipelineError, Processor, spawn};
+use super::{PipelineError, spawn};
 use crate::archive::{Archive, ArchiveCounters};
-use crate::capture::{SharedBooks, lock};
-use crate::clock::Moment;
-use crate::dispatch::{Delivery, Inlet, Losses, NoDelivery};
+use crate::clock::{Moment, monotonic_ns};
+use crate::dispatch::{Delivery, Losses, NoDelivery, Processor};
+use crate::stats::SharedBooks;
 
 /// The consumers' threads.
+#[derive(Default)]
 pub(super) struct Workers {
     pub(super) handles: Vec<(&'static str, JoinHandle<()>)>,
 }
 
 impl Workers {
-    pub(super) fn start(
+    pub(super) fn process(
+        &mut self,
         processors: Vec<Processor>,
-        frames: &Inlet,
+        frames: &Intake,
         view: &View,
         stop_on_panic: Option<&StopOnPanic>,
-    ) -> Result<Workers, PipelineError> {
-        let mut handles = Vec::new();
+    ) -> Result<(), PipelineError> {
         for processor in processors {
             let (frames, books) = (frames.clone(), Arc::clone(&view.books));
             let stop_on_panic = stop_on_panic.cloned();
             let work = move || {
                 let _watched = stop_on_panic;
-                process(processor, &frames, &books);
+                process(processor, frames, &books);
             };
-            handles.push(("proc", spawn("proc", work)?));
+            self.handles.push(("proc", spawn("proc", work)?));
         }
-        Ok(Workers { handles })
+        Ok(())
     }
 
     pub(super) fn archive(
         &mut self,
         archive: Archive,
-        frames: Inlet,
+        frames: Intake,
         view: &View,
         left: Arc<Mutex<Losses>>,
         stop_on_panic: Option<StopOnPanic>,
@@ -53,7 +55,7 @@ impl Workers {
         };
         let work = move || {
             let _watched = stop_on_panic;
-            worker.run(&frames, &left);
+            worker.run(frames, &left);
         };
         self.handles.push(("arch", spawn("arch", work)?));
         Ok(())
@@ -72,21 +74,20 @@ impl Drop for StopOnPanic {
     }
 }
 
-fn process(mut processor: Processor, frames: &Inlet, books: &SharedBooks) {
-    while let Some(delivery) = frames.recv() {
+fn process(mut processor: Processor, mut frames: Intake, books: &SharedBooks) {
+    while let Ok(delivery) = frames.next(None) {
         processor(&delivery);
         let detected_ns = delivery.detected.monotonic_ns;
         // The slab is free before the books say that the frame is done.
         drop(delivery);
-        let mut books = lock(books);
         books.proc.deliver(1);
-        books.proc_latency.record(Moment::now().monotonic_ns.saturating_sub(detected_ns));
+        books.proc.latency.record(monotonic_ns().saturating_sub(detected_ns));
     }
 }
 
 struct ArchiveWorker {
     archive: Archive,
-    books: SharedBooks,
+    books: Arc<SharedBooks>,
     published: Arc<Mutex<ArchiveCounters>>,
     /// What has been entered in the books.
     entered: ArchiveCounters,
@@ -99,10 +100,10 @@ impl ArchiveWorker {
     /// Frames that are appended before anybody hears of them.
     const BURST_FRAMES: usize = 16;
 
-    fn run(mut self, frames: &Inlet, left: &Mutex<Losses>) {
+    fn run(mut self, mut frames: Intake, left: &Mutex<Losses>) {
         loop {
-            match self.next(frames) {
-                Ok(delivery) => self.append_burst(delivery, frames),
+            match self.next(&mut frames) {
+                Ok(delivery) => self.append_burst(delivery, &frames),
                 Err(NoDelivery::Yet) => self.archive.poll(Moment::now()),
                 Err(NoDelivery::EverAgain) => break,
             }
@@ -115,17 +116,14 @@ impl ArchiveWorker {
     }
 
     /// The next frame; with nothing in the archive's hands there is no need to look up in between.
-    fn next(&self, frames: &Inlet) -> Result<Delivery, NoDelivery> {
-        match self.entered.in_flight == 0 {
-            true => frames.recv().ok_or(NoDelivery::EverAgain),
-            false => frames.recv_timeout(Self::TICK),
-        }
+    fn next(&self, frames: &mut Intake) -> Result<Delivery, NoDelivery> {
+        frames.next((self.entered.in_flight > 0).then_some(Self::TICK))
     }
 
     /// Appends what waits, so that it shares a sync where every frame is to be durable, and an entry
     /// in the books.
-    fn append_burst(&mut self, first: Delivery, frames: &Inlet) {
-        let rest = frames.try_iter().take(Self::BURST_FRAMES - 1);
+    fn append_burst(&mut self, first: Delivery, frames: &Intake) {
+        let rest = frames.frames().try_iter().take(Self::BURST_FRAMES - 1);
         for delivery in std::iter::once(first).chain(rest) {
             let now = Moment::now();
             delivery.lost.iter().for_each(|loss| self.archive.append_loss(loss, now));
@@ -137,17 +135,13 @@ impl ArchiveWorker {
     /// Enters in the books what the archive did since the last time.
     fn enter(&mut self) {
         let counters = self.archive.counters();
-        let mut books = lock(&self.books);
-        let delivered = counters.frames_written - self.entered.frames_written;
-        let lost = counters.frames_lost_io - self.entered.frames_lost_io;
-        books.arch.deliver(delivered);
-        books.arch.io += lost;
-        books.arch.in_flight -= lost;
-        let now_ns = Moment::now().monotonic_ns;
+        let tally = &self.books.arch;
+        tally.deliver(counters.frames_written - self.entered.frames_written);
+        tally.lose(counters.frames_lost_io - self.entered.frames_lost_io);
+        let now_ns = monotonic_ns();
         for detected_ns in self.archive.drain_durable() {
-            books.durable_latency.record(now_ns.saturating_sub(detected_ns));
+            tally.latency.record(now_ns.saturating_sub(detected_ns));
         }
-        drop(books);
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = counters.clone();
         self.entered = counters;
     }
