@@ -23,6 +23,8 @@ pub(super) struct Rhythm {
     intervals_ns: [u64; 4],
     intervals: usize,
     waited: bool,
+    /// The last pause was to end when a frame is due.
+    slept: bool,
     /// Naps since a frame was due.
     naps: u32,
 }
@@ -37,6 +39,9 @@ impl Rhythm {
     /// The shortest nap, hardly longer than what it takes to get up from it.
     const NAP_NS_MIN: u64 = 50_000;
 
+    /// Naps of one length, before the next ones are twice as long.
+    const NAPS: u32 = 16;
+
     /// The longest: a camera at 80 MB/s writes 160 KB in it.
     const NAP_NS_MAX: u64 = 2_000_000;
 
@@ -44,9 +49,10 @@ impl Rhythm {
         Rhythm {
             wait,
             last_ns: 0,
-            intervals_ns: [u64::MAX; 4],
+            intervals_ns: [0; 4],
             intervals: 0,
             waited: false,
+            slept: false,
             naps: 0,
         }
     }
@@ -55,38 +61,45 @@ impl Rhythm {
     pub(super) fn found(&mut self, now_ns: u64) {
         // What was there already when it was looked for says nothing about when it came.
         if self.waited {
+            let interval_ns = now_ns.saturating_sub(self.last_ns);
+            // A frame that was there at the end of a sleep came earlier, nobody knows how much.
+            let overslept_ns = if self.slept { interval_ns / 64 } else { 0 };
             let place = self.intervals % self.intervals_ns.len();
-            self.intervals_ns[place] = now_ns.saturating_sub(self.last_ns);
+            self.intervals_ns[place] = interval_ns - overslept_ns;
             self.intervals += 1;
         }
-        (self.last_ns, self.waited, self.naps) = (now_ns, false, 0);
+        (self.last_ns, self.waited, self.slept, self.naps) = (now_ns, false, false, 0);
     }
 
     /// Nothing was found at this time.
     pub(super) fn pause(&mut self, now_ns: u64) -> Pause {
-        self.waited = true;
-        if self.wait == Wait::Spin {
-            return Pause::Spin;
+        (self.waited, self.slept) = (true, false);
+        let due_ns = match self.wait {
+            Wait::Spin => return Pause::Spin,
+            Wait::Adaptive | Wait::Sleep => self.due_ns(),
+        };
+        let Some(due_ns) = due_ns else { return self.nap() };
+        let looks_from_ns = due_ns.saturating_sub(Self::LEAD_NS);
+        if now_ns < looks_from_ns {
+            self.slept = true;
+            return sleep(looks_from_ns - now_ns);
         }
-        let due_ns = self.due_ns();
-        if now_ns < due_ns.saturating_sub(Self::LEAD_NS) && due_ns < u64::MAX {
-            return sleep(due_ns - Self::LEAD_NS - now_ns);
+        match self.wait == Wait::Adaptive && now_ns < due_ns.saturating_add(Self::LAG_NS) {
+            true => Pause::Spin,
+            false => self.nap(),
         }
-        if now_ns < due_ns.saturating_add(Self::LAG_NS) && due_ns < u64::MAX {
-            return match self.wait {
-                Wait::Spin | Wait::Adaptive => Pause::Spin,
-                Wait::Sleep => sleep(Self::NAP_NS_MIN),
-            };
-        }
-        let nap = Self::NAP_NS_MIN << self.naps.min(6);
-        self.naps += 1;
-        sleep(nap)
     }
 
-    /// When the next frame may come at the earliest; `u64::MAX` if nothing is known.
-    fn due_ns(&self) -> u64 {
-        let shortest = self.intervals_ns.iter().copied().fold(u64::MAX, u64::min);
-        self.last_ns.saturating_add(shortest)
+    fn nap(&mut self) -> Pause {
+        let nap_ns = Self::NAP_NS_MIN << (self.naps / Self::NAPS).min(6);
+        self.naps = self.naps.saturating_add(1);
+        sleep(nap_ns)
+    }
+
+    /// When the next frame may come at the earliest, if that is known.
+    fn due_ns(&self) -> Option<u64> {
+        let known = &self.intervals_ns[..self.intervals.min(self.intervals_ns.len())];
+        known.iter().min().map(|shortest_ns| self.last_ns.saturating_add(*shortest_ns))
     }
 }
 
@@ -126,7 +139,7 @@ mod tests {
                 now_ns += step_ns;
             }
             // The first ones make the rhythm known.
-            if number > 8 {
+            if number > 20 {
                 cost.late_ns_max = cost.late_ns_max.max(now_ns - frame_ns);
             }
             rhythm.found(now_ns);
@@ -154,10 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn whoever_sleeps_never_spins_and_is_late_by_a_nap_at_most() {
+    fn whoever_sleeps_never_spins_and_is_hardly_late() {
         for period_ns in [20_000, 1_000_000, 83_333_333] {
             let cost = wait_for(every(period_ns, 1000), Wait::Sleep);
-            assert!(cost.spun_ns == 0 && cost.late_ns_max <= 75_000, "{cost:?}");
+            assert!(cost.spun_ns == 0 && cost.late_ns_max <= 125_000, "{cost:?}");
         }
     }
 
