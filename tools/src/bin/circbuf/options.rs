@@ -185,6 +185,21 @@ pub(crate) struct DriverArgs {
     /// Exit with 1 if no frame comes for so long [default: 10 s, without an embedded camera]
     #[arg(long, env = "CIRCBUF_TIMEOUT", value_name = "SECONDS")]
     pub(crate) timeout: Option<Seconds>,
+    /// What the driver's threads do while there is nothing to do [default: adaptive]
+    #[arg(long, env = "CIRCBUF_WAIT", value_enum)]
+    pub(crate) wait: Option<WaitChoice>,
+}
+
+/// What threads do while there is nothing to do
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WaitChoice {
+    /// Look again at once: the shortest latency, a whole core for each thread
+    Spin,
+    /// Look again at once when a frame is due, sleep between
+    Adaptive,
+    /// Sleep: the least CPU
+    Sleep,
 }
 
 /// Where to begin
@@ -230,6 +245,10 @@ pub(crate) struct ProcArgs {
     #[arg(long = "proc-queue", env = "CIRCBUF_PROC_QUEUE", value_name = "FRAMES")]
     #[arg(id = "proc_queue", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) queue: Option<u32>,
+    /// Process on the thread that captures: without queue, and nothing is captured meanwhile (for small
+    /// frames and benchmarks)
+    #[arg(long, env = "CIRCBUF_INLINE", value_parser = BoolishValueParser::new())]
+    pub(crate) inline: bool,
 }
 
 /// Where frames are kept
@@ -315,13 +334,13 @@ impl LimitArgs {
 
 impl DriverArgs {
     pub(crate) fn fill(&mut self, low: DriverArgs) {
-        fill!(self, low; device, from, slab_bytes, max_frame_bytes, max_lost, on_loss, timeout;);
+        fill!(self, low; device, from, slab_bytes, max_frame_bytes, max_lost, on_loss, timeout, wait;);
     }
 }
 
 impl ProcArgs {
     pub(crate) fn fill(&mut self, low: ProcArgs) {
-        fill!(self, low; processor, policy, workers, queue;);
+        fill!(self, low; processor, policy, workers, queue; inline);
     }
 }
 

@@ -18,10 +18,11 @@ use circbuf_driver::proc::decode::Decoder;
 use circbuf_driver::proc::framecode::NumberIs;
 use circbuf_driver::proc::measure::Measured;
 use circbuf_driver::tail::StartAt;
+use circbuf_driver::wait::Wait;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, OnLoss, ProcArgs};
+use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, OnLoss, ProcArgs, WaitChoice};
 use crate::parse::ProcessorChoice;
 
 /// The driver's side of a run.
@@ -114,6 +115,18 @@ impl DriverPlan {
                 usize::try_from(bytes.0).ok().filter(|&bytes| bytes >= 16 << 10).ok_or_else(
                     || Failure::usage("--slab-bytes is out of range; it takes 16KiB or more"),
                 )?;
+        }
+        options.wait = match self.driver.wait {
+            Some(WaitChoice::Spin) => Wait::Spin,
+            Some(WaitChoice::Sleep) => Wait::Sleep,
+            Some(WaitChoice::Adaptive) | None => Wait::Adaptive,
+        };
+        options.inline = self.proc.inline;
+        if let (true, Some(workers @ 2..)) = (self.proc.inline, self.proc.workers) {
+            return Err(Failure::usage(format!(
+                "--inline processes on the one thread that captures, but --proc-workers asks for \
+                 {workers}; leave one of them out"
+            )));
         }
         set(&mut options.proc, self.proc.policy, self.proc.queue);
         set(&mut options.arch, self.arch.policy, self.arch.queue);
