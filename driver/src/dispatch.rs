@@ -189,22 +189,24 @@ impl Outlet {
 
     /// Queues a frame, or has it worked on; with a full queue the policy says what gives way.
     pub fn offer(&mut self, frame: Frame, detected: Moment) -> Offered {
-        let when_full = self.when_full;
-        let mut lost = std::mem::take(&mut self.untold);
+        let lost = std::mem::take(&mut self.untold);
+        let delivery = Delivery { frame, lost, detected };
         let back = match &mut self.way {
             Way::Queue(back) => back,
             Way::Inline(processor) => {
-                processor(&Delivery { frame, lost, detected });
+                processor(&delivery);
                 return Offered { done: true, ..Offered::default() };
             }
         };
-        let dropped = make_room(back, when_full);
-        match back.put(Delivery { frame, lost, detected }) {
+        let (dropped, put) = match back.put(delivery) {
+            Ok(()) => (0, Ok(())),
+            Err(delivery) => (make_room(back, self.when_full), back.put(delivery)),
+        };
+        match put {
             Ok(()) => Offered { queued: true, dropped, ..Offered::default() },
-            Err(delivery) => {
-                lost = delivery.lost;
-                lost.push(Loss::of_frame(&delivery.frame, LossReason::QueueFull));
+            Err(Delivery { frame, lost, .. }) => {
                 self.untold = lost;
+                self.untold.push(Loss::of_frame(&frame, LossReason::QueueFull));
                 Offered { dropped: dropped + 1, ..Offered::default() }
             }
         }
@@ -230,9 +232,6 @@ impl Outlet {
 
 /// Takes back what has to give way to the next frame; how many frames that is.
 fn make_room(back: &mut Back, when_full: WhenFull) -> u64 {
-    if back.has_room() {
-        return 0;
-    }
     let goal = match when_full {
         WhenFull::DropNewest => 0,
         WhenFull::DropOldest => 1,

@@ -53,6 +53,13 @@ pub struct Options {
     pub inline: bool,
 }
 
+impl Options {
+    /// Frames that a consumer's queue needs to hold: never more than there are slabs.
+    fn capacity(&self, consumer: &ConsumerOptions) -> usize {
+        consumer.queue_frames.min(self.slab_bytes / SlabPool::class_bytes(1) + 1)
+    }
+}
+
 /// One consumer's share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConsumerOptions {
@@ -207,7 +214,7 @@ impl Pipeline {
         let (proc, proc_end, processors) = proc_outlet(processors, options)?;
         let (arch, arch_end) = archive
             .as_ref()
-            .map(|_| Outlet::new(options.arch.policy, options.arch.queue_frames))
+            .map(|_| Outlet::new(options.arch.policy, options.capacity(&options.arch)))
             .unzip();
         let pool = SlabPool::new(options.slab_bytes);
         let mut capture =
@@ -301,9 +308,9 @@ fn proc_outlet(
     mut processors: Vec<Processor>,
     options: &Options,
 ) -> Result<(Outlet, Option<Inlet>, Vec<Processor>), PipelineError> {
-    let ConsumerOptions { policy, queue_frames } = options.proc;
+    let policy = options.proc.policy;
     if !options.inline {
-        let (outlet, inlet) = Outlet::new(policy, queue_frames);
+        let (outlet, inlet) = Outlet::new(policy, options.capacity(&options.proc));
         return Ok((outlet, Some(inlet), processors));
     }
     match processors.pop() {
