@@ -26,6 +26,9 @@ const WARM: u64 = 20_000;
 /// Frames that are counted for.
 const STEADY: u64 = 100_000;
 
+/// Frames behind them, so that no thread has come to its end before.
+const MORE: u64 = 1000;
+
 /// What may happen once in a run, as a page of the program that is touched for the first time.
 const ONCE: u64 = STEADY / 1000;
 
@@ -147,7 +150,7 @@ fn camera(credit: Option<Arc<AtomicU64>>) -> Camera {
     let source = Source::open(&"noise:1024".parse().unwrap(), &SourceOptions::default()).unwrap();
     let mut options = camera::Options::of(Model::Custom { ring_bytes: RING_BYTES });
     options.pace = Pace::UNPACED;
-    options.limit = Limit { frames: Some(WARM + STEADY + 1), time: None };
+    options.limit = Limit { frames: Some(WARM + STEADY + MORE), time: None };
     options.credit = credit;
     Camera::new(RingFile::memfd(RING_BYTES).unwrap(), source, options).unwrap()
 }
@@ -171,7 +174,7 @@ fn steady(inline: bool, names: &'static [&'static str]) -> Vec<Cost> {
     let finished = pipeline.join();
     camera.join().unwrap();
     finished.snapshot.check_balance().unwrap();
-    assert_eq!(finished.snapshot.consumers.proc.delivered, WARM + STEADY + 1);
+    assert_eq!(finished.snapshot.consumers.proc.delivered, WARM + STEADY + MORE);
     let watch = watch.lock().unwrap();
     assert_eq!(watch.steady.len(), names.len(), "both looks were taken");
     watch.steady.clone()
