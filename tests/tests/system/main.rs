@@ -4,6 +4,7 @@
 mod determinism;
 mod forensics;
 mod golden;
+mod handing_on;
 mod lies;
 mod overrun;
 mod plain_check;

@@ -43,6 +43,8 @@ fn values_out_of_range_are_refused_with_their_option_and_range() {
         ("--proc-policy every:later", &["--proc-policy", "latest-only"]),
         ("--proc-queue 0", &["--proc-queue", "1.."]),
         ("--proc-workers 0", &["--proc-workers", "1..=256"]),
+        ("--wait often", &["--wait", "spin", "adaptive", "sleep"]),
+        ("--inline --proc-workers 2", &["--inline", "--proc-workers", "2"]),
         ("--arch-queue 0", &["--arch-queue"]),
         ("--durability often", &["--durability", "interval=MS"]),
         ("--segment-bytes 1 --archive /nonexistent/a", &["segment_bytes", "at least"]),

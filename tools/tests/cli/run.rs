@@ -103,6 +103,25 @@ fn so_many_frames_are_so_many() {
 }
 
 #[test]
+fn a_run_is_the_same_however_its_threads_wait_and_wherever_frames_are_processed() {
+    let dir = disk_dir();
+    for wait in ["spin", "adaptive", "sleep"] {
+        for inline in ["", "--inline"] {
+            let books = json(&format!(
+                "run {SMALL} --lossless --frames 60 --wait {wait} {inline} --proc decode --json \
+                 --arch-policy every --archive {}",
+                dir.path().join(format!("{wait}{inline}")).display()
+            ));
+            assert_balanced(&books);
+            assert_eq!(number(&books, "ring.passed"), 60);
+            assert_eq!(number(&books, "consumers.proc.delivered"), 60);
+            assert_eq!(number(&books, "consumers.arch.delivered"), 60);
+            assert!(at(&books, "latency_us.proc.p50").as_f64() > Some(0.0), "{books:#}");
+        }
+    }
+}
+
+#[test]
 fn policies_are_a_choice_that_the_books_show() {
     let dir = disk_dir();
     let cases = [
