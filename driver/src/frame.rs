@@ -8,17 +8,12 @@ use crate::record::{
     PAYLOAD_OFFSET, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, frame_body_bytes,
 };
 use crate::ring::{FrameHeader, Geometry, Timestamp};
-use crate::slab::Slab;
+use crate::slab::{Region, SharedSlab, Slab};
 
 /// A whole frame. Clones share the slab, which is free again when the last of them is dropped.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    sealed: Arc<Sealed>,
-}
-
-#[derive(Debug)]
-struct Sealed {
-    slab: Slab,
+    slab: SharedSlab,
     header: RecordHeader,
     time: Timestamp,
     is_record: bool,
@@ -38,7 +33,7 @@ impl Frame {
             slab[body_end..header.record_bytes()].fill(0);
             header.seal_with(&mut slab, body_crc);
         }
-        Frame { sealed: Arc::new(Sealed { slab, header, time, is_record: body_crc.is_some() }) }
+        Frame { slab: slab.share(), header, time, is_record: body_crc.is_some() }
     }
 
     /// The whole archive record: aligned to 4096 bytes in memory and in size.
@@ -47,29 +42,34 @@ impl Frame {
     /// If the frame is no record, because no archive was to take it when it was captured.
     #[must_use]
     pub fn record(&self) -> &[u8] {
-        assert!(self.sealed.is_record, "captured for an archive");
-        let bytes = &self.sealed.slab[..self.sealed.header.record_bytes()];
+        assert!(self.is_record, "captured for an archive");
+        let bytes = &self.slab[..self.header.record_bytes()];
         debug_assert_eq!(bytes.as_ptr().align_offset(RECORD_ALIGN), 0);
         bytes
+    }
+
+    /// The mapping in which the record lies.
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        self.slab.region()
     }
 
     /// The record's header.
     #[must_use]
     pub fn record_header(&self) -> &RecordHeader {
-        &self.sealed.header
+        &self.header
     }
 
     /// The entropy-coded scan with every FF followed by 00.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.sealed.slab[PAYLOAD_OFFSET..][..self.sealed.header.length as usize]
+        &self.slab[PAYLOAD_OFFSET..][..self.header.length as usize]
     }
 
     /// The frame header from the ring, or the one made in its place where the ring has none.
     #[must_use]
     pub fn header(&self) -> FrameHeader {
         let mut bytes = [0; HEADER_BYTES];
-        bytes.copy_from_slice(&self.sealed.slab[RECORD_HEADER_BYTES..PAYLOAD_OFFSET]);
+        bytes.copy_from_slice(&self.slab[RECORD_HEADER_BYTES..PAYLOAD_OFFSET]);
         FrameHeader(bytes)
     }
 
@@ -82,13 +82,13 @@ impl Frame {
     /// Start of the exposure by the camera's clock.
     #[must_use]
     pub fn time(&self) -> Timestamp {
-        self.sealed.time
+        self.time
     }
 
     /// The frame's number: the camera's own where a frame counter tells it, otherwise counted by
     /// the driver, with the frames that it knows or estimates to have missed.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.sealed.header.sequence
+        self.header.sequence
     }
 }

@@ -4,12 +4,21 @@
 //! slab that was just read is still in the cache when it is filled again. The pool never holds more
 //! than its budget; with nothing free and nothing left of the budget, [`SlabPool::take`] says so
 //! and the frame is lost for the reason `no_slab`.
+//!
+//! Once as many slabs exist as are ever in use at a time, a frame costs no allocation, no page fault
+//! and no call of the system: all pages are there from the beginning, and the count of those who
+//! hold a slab stands beside it and is used again with it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+#[allow(unsafe_code)]
+mod region;
 
-use memmap2::MmapMut;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::record::RECORD_ALIGN;
+pub(crate) use region::Region;
+use region::{HUGE_PAGE_BYTES, Stretch};
 
 /// The smallest slab: 16 KiB.
 const CLASS_BYTES_MIN: usize = 16 << 10;
@@ -25,31 +34,64 @@ pub struct SlabPool {
 #[derive(Debug)]
 struct Shared {
     budget_bytes: usize,
+    /// Slabs are cut from huge pages.
+    huge: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of all slabs that exist, free or not.
+    /// Bytes of all regions.
     mapped_bytes: usize,
+    /// Bytes of the regions of which no slab is taken.
+    idle_bytes: usize,
     /// Slabs that are not free.
     taken: usize,
-    free: [Vec<MmapMut>; CLASSES],
+    free: [Vec<Arc<Block>>; CLASSES],
+    /// Slabs that exist, free or not.
+    existing: [usize; CLASSES],
+}
+
+/// The memory of a slab.
+#[derive(Debug)]
+struct Block {
+    memory: Stretch,
+    class: usize,
+    /// Apart from the count that an `Arc` keeps: the last holder hands the `Arc` on to the pool.
+    holders: AtomicUsize,
+    pool: Weak<Shared>,
+}
+
+/// One holder of a block. The last one that is dropped gives the block back to its pool.
+#[derive(Debug)]
+struct Hold {
+    block: Option<Arc<Block>>,
 }
 
 /// Memory for one record, aligned to 4096 bytes. Dropping it gives it back to its pool.
 #[derive(Debug)]
-pub struct Slab {
-    block: Option<MmapMut>,
-    class: usize,
-    pool: Arc<Shared>,
-}
+pub struct Slab(Hold);
+
+/// A slab whose content is final. Clones share it; the last one that is dropped gives it back.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedSlab(Hold);
 
 impl SlabPool {
     /// A pool that maps at most `budget_bytes`, on demand.
     #[must_use]
     pub fn new(budget_bytes: usize) -> SlabPool {
-        SlabPool { shared: Arc::new(Shared { budget_bytes, state: Mutex::default() }) }
+        SlabPool::with(budget_bytes, false)
+    }
+
+    /// The same with slabs in huge pages as far as the system has them. The copy into them is no
+    /// faster, but a disk that reads them itself is: its requests have fewer pieces.
+    #[must_use]
+    pub fn with_huge_pages(budget_bytes: usize) -> SlabPool {
+        SlabPool::with(budget_bytes, true)
+    }
+
+    fn with(budget_bytes: usize, huge: bool) -> SlabPool {
+        SlabPool { shared: Arc::new(Shared { budget_bytes, huge, state: Mutex::default() }) }
     }
 
     /// Bytes that the pool may map.
@@ -77,8 +119,7 @@ impl SlabPool {
         let state = self.shared.lock();
         class < CLASSES
             && (!state.free[class].is_empty()
-                || state.reclaimable_bytes() + (CLASS_BYTES_MIN << class)
-                    <= self.shared.budget_bytes)
+                || state.fits(CLASS_BYTES_MIN << class, self.shared.budget_bytes))
     }
 
     /// The same, or the record would not even fit an empty pool, so that waiting is of no use.
@@ -96,12 +137,10 @@ impl SlabPool {
     pub fn take(&self, record_bytes: usize) -> Option<Slab> {
         let class = class_of(record_bytes);
         let mut state = self.shared.lock();
-        let block = match state.free.get_mut(class)?.pop() {
-            Some(block) => block,
-            None => state.map(class, self.shared.budget_bytes)?,
-        };
-        state.taken += 1;
-        Some(Slab { block: Some(block), class, pool: Arc::clone(&self.shared) })
+        if state.free.get(class)?.is_empty() {
+            state.map(class, &self.shared)?;
+        }
+        Some(Slab(Hold { block: Some(state.take(class)) }))
     }
 }
 
@@ -113,29 +152,73 @@ impl Shared {
 }
 
 impl State {
-    /// Bytes that would stay mapped if every free slab were given up.
-    fn reclaimable_bytes(&self) -> usize {
-        let free: usize =
-            self.free.iter().enumerate().map(|(c, list)| list.len() * (CLASS_BYTES_MIN << c)).sum();
-        self.mapped_bytes - free
+    /// Whether so many bytes more are within the budget if every idle region is given up.
+    fn fits(&self, bytes: usize, budget_bytes: usize) -> bool {
+        let kept = self.mapped_bytes - self.idle_bytes;
+        bytes <= budget_bytes.saturating_sub(kept)
     }
 
-    /// Maps a new slab, at the price of free ones of other classes if the budget demands it.
-    fn map(&mut self, class: usize, budget_bytes: usize) -> Option<MmapMut> {
-        let bytes = CLASS_BYTES_MIN << class;
-        if self.reclaimable_bytes() + bytes > budget_bytes {
+    /// Takes the free slab that was used last. There is one.
+    fn take(&mut self, class: usize) -> Arc<Block> {
+        let free = &mut self.free[class];
+        // Whoever was the last but one to let go of a block may not have let go of its `Arc` yet.
+        let place = loop {
+            match free.iter_mut().rposition(|block| Arc::get_mut(block).is_some()) {
+                Some(place) => break place,
+                None => std::thread::yield_now(),
+            }
+        };
+        let block = free.remove(place);
+        block.holders.store(1, Ordering::Relaxed);
+        self.taken += 1;
+        let region = block.memory.region();
+        self.idle_bytes -= if region.note_taken() { region.bytes() } else { 0 };
+        block
+    }
+
+    fn give_back(&mut self, block: Arc<Block>) {
+        self.taken -= 1;
+        let region = block.memory.region();
+        self.idle_bytes += if region.note_free() { region.bytes() } else { 0 };
+        self.free[block.class].push(block);
+    }
+
+    /// Maps new slabs, at the price of idle ones if the budget demands it.
+    fn map(&mut self, class: usize, shared: &Arc<Shared>) -> Option<()> {
+        let slab_bytes = CLASS_BYTES_MIN << class;
+        let many = slab_bytes.next_multiple_of(HUGE_PAGE_BYTES);
+        let in_huge_pages = shared.huge && self.fits(many, shared.budget_bytes);
+        let bytes = if in_huge_pages { many } else { slab_bytes };
+        if !self.fits(bytes, shared.budget_bytes) {
             return None;
         }
-        let mut victim = 0;
-        while self.mapped_bytes + bytes > budget_bytes {
-            match self.free[victim].pop() {
-                Some(_unmapped) => self.mapped_bytes -= CLASS_BYTES_MIN << victim,
-                None => victim += 1,
-            }
+        while self.mapped_bytes + bytes > shared.budget_bytes {
+            self.unmap_one();
         }
-        let block = MmapMut::map_anon(bytes).ok()?;
+        let stretches = Region::map(bytes, slab_bytes).ok()?;
         self.mapped_bytes += bytes;
-        Some(block)
+        self.idle_bytes += bytes;
+        self.existing[class] += stretches.len();
+        let free = &mut self.free[class];
+        // So that no slab that comes back ever moves the list.
+        free.reserve(self.existing[class] - free.len());
+        free.extend(stretches.into_iter().map(|memory| {
+            let (holders, pool) = (AtomicUsize::new(0), Arc::downgrade(shared));
+            Arc::new(Block { memory, class, holders, pool })
+        }));
+        Some(())
+    }
+
+    /// Gives up the idle region of the smallest slabs. There is one.
+    fn unmap_one(&mut self) {
+        let idle = self.free.iter().flatten().find(|block| block.memory.region().is_idle());
+        let block = idle.expect("idle regions have nothing but free slabs");
+        let (class, region) = (block.class, Arc::clone(block.memory.region()));
+        let slabs = self.free[class].len();
+        self.free[class].retain(|block| !Arc::ptr_eq(block.memory.region(), &region));
+        self.existing[class] -= slabs - self.free[class].len();
+        self.mapped_bytes -= region.bytes();
+        self.idle_bytes -= region.bytes();
     }
 }
 
@@ -143,74 +226,74 @@ fn class_of(record_bytes: usize) -> usize {
     (SlabPool::class_bytes(record_bytes) / CLASS_BYTES_MIN).trailing_zeros() as usize
 }
 
-impl std::ops::Deref for Slab {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
+impl Hold {
+    fn block(&self) -> &Arc<Block> {
         self.block.as_ref().expect("the block is there until drop")
     }
 }
 
-impl std::ops::DerefMut for Slab {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.block.as_mut().expect("the block is there until drop")
+impl Clone for Hold {
+    fn clone(&self) -> Hold {
+        // Who clones holds the block, so that nobody is the last one meanwhile.
+        self.block().holders.fetch_add(1, Ordering::Relaxed);
+        Hold { block: self.block.clone() }
     }
 }
 
-impl Drop for Slab {
+impl Drop for Hold {
     fn drop(&mut self) {
-        let mut state = self.pool.lock();
-        state.taken -= 1;
-        state.free[self.class].extend(self.block.take());
+        let Some(block) = self.block.take() else { return };
+        if block.holders.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        // A pool that is gone has no use for it.
+        if let Some(pool) = block.pool.upgrade() {
+            pool.lock().give_back(block);
+        }
+    }
+}
+
+impl Slab {
+    /// Makes the content final.
+    pub(crate) fn share(self) -> SharedSlab {
+        SharedSlab(self.0)
+    }
+
+    /// The mapping that the slab is part of.
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        self.0.block().memory.region()
+    }
+}
+
+impl SharedSlab {
+    /// The mapping that the slab is part of.
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        self.0.block().memory.region()
+    }
+}
+
+impl Deref for Slab {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0.block().memory
+    }
+}
+
+impl DerefMut for Slab {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let block = self.0.block.as_mut().expect("the block is there until drop");
+        &mut Arc::get_mut(block).expect("a slab has one holder").memory
+    }
+}
+
+impl Deref for SharedSlab {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0.block().memory
     }
 }
 
 const _: () = assert!(CLASS_BYTES_MIN.is_multiple_of(RECORD_ALIGN));
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slabs_are_aligned_and_reused_last_in_first_out() {
-        let pool = SlabPool::new(1 << 20);
-        let (a, b) = (pool.take(4096).unwrap(), pool.take(4096).unwrap());
-        let (at_a, at_b) = (a.as_ptr(), b.as_ptr());
-        assert_eq!(at_a.align_offset(RECORD_ALIGN), 0);
-        drop(a);
-        drop(b);
-        assert_eq!(pool.take(4096).unwrap().as_ptr(), at_b);
-        assert_ne!(at_a, at_b);
-    }
-
-    #[test]
-    fn an_exhausted_pool_gives_none_until_a_slab_comes_back() {
-        let pool = SlabPool::new(64 << 10);
-        let taken: Vec<_> = std::iter::from_fn(|| pool.take(16 << 10)).collect();
-        assert_eq!(taken.len(), 4);
-        assert!(!pool.has_room(1));
-        drop(taken);
-        assert!(pool.has_room(1) && pool.take(1).is_some());
-    }
-
-    #[test]
-    fn free_slabs_of_other_classes_make_room() {
-        let pool = SlabPool::new(64 << 10);
-        drop(std::iter::from_fn(|| pool.take(16 << 10)).collect::<Vec<_>>());
-        let large = pool.take(64 << 10).expect("the four small ones are free");
-        assert_eq!(large.len(), 64 << 10);
-        assert!(pool.take(1).is_none());
-    }
-
-    #[test]
-    fn a_record_larger_than_the_budget_or_any_class_is_refused() {
-        assert!(SlabPool::new(64 << 10).take(65 << 10).is_none());
-        assert!(SlabPool::new(usize::MAX).take(64 << 20).is_none());
-        assert!(!SlabPool::new(usize::MAX).has_room(64 << 20));
-    }
-
-    #[test]
-    fn the_largest_frame_has_a_class() {
-        let bytes = crate::record::record_bytes(crate::record::frame_body_bytes((1 << 24) - 1));
-        assert!(SlabPool::new(usize::MAX).take(bytes).is_some());
-    }
-}
+mod tests;

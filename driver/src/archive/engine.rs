@@ -13,7 +13,7 @@ use crate::loss::Loss;
 use crate::record::{
     LOSS_BODY_BYTES, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordKind, record_bytes,
 };
-use crate::slab::Slab;
+use crate::slab::{Region, Slab};
 
 /// Bytes of a loss record.
 pub(super) const LOSS_RECORD_BYTES: usize = record_bytes(LOSS_BODY_BYTES);
@@ -30,6 +30,13 @@ impl Record {
         match self {
             Record::Frame(frame) => frame.record(),
             Record::Loss(slab) => &slab[..LOSS_RECORD_BYTES],
+        }
+    }
+
+    fn region(&self) -> &Arc<Region> {
+        match self {
+            Record::Frame(frame) => frame.region(),
+            Record::Loss(slab) => slab.region(),
         }
     }
 }
@@ -91,8 +98,13 @@ impl Write {
         Write { ticket, record, file, offset, written: 0 }
     }
 
-    pub(super) fn file(&self) -> &DiskFile {
+    pub(super) fn file(&self) -> &Arc<DiskFile> {
         &self.file
+    }
+
+    /// The mapping in which the record lies.
+    pub(super) fn region(&self) -> &Arc<Region> {
+        self.record.region()
     }
 
     /// What is left to write, and where in the file.
@@ -139,6 +151,17 @@ impl Write {
             }
         }
     }
+}
+
+/// How far one goes for completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reap {
+    /// Takes in those that can be seen, without a call of the system.
+    Seen,
+    /// Begins every write first that is only queued.
+    Begin,
+    /// The same, and waits for at least one completion if any write is in flight.
+    Wait,
 }
 
 /// The ways of writing.
@@ -196,7 +219,8 @@ impl Engine {
         }
     }
 
-    /// Begins a write. There must be fewer in flight than the depth allows.
+    /// Begins a write, or queues it until the next reap but [`Reap::Seen`]. There must be fewer in
+    /// flight than the depth allows.
     pub(super) fn submit(&mut self, write: Write) {
         match self {
             Engine::Uring(uring) => uring.submit(write),
@@ -206,16 +230,16 @@ impl Engine {
         }
     }
 
-    /// Adds what is complete to `completions`; with `wait`, at least one if any is in flight.
+    /// Adds what is complete to `completions`.
     ///
     /// # Errors
     /// If the engine itself is broken and has to be given up.
-    pub(super) fn reap(&mut self, wait: bool, completions: &mut Vec<Completion>) -> io::Result<()> {
+    pub(super) fn reap(&mut self, how: Reap, completions: &mut Vec<Completion>) -> io::Result<()> {
         match self {
-            Engine::Uring(uring) => return uring.reap(wait, completions),
+            Engine::Uring(uring) => return uring.reap(how, completions),
             Engine::Pwrite(complete) => completions.append(complete),
             #[cfg(test)]
-            Engine::Scripted(scripted) => return scripted.reap(wait, completions),
+            Engine::Scripted(scripted) => return scripted.reap(how, completions),
         }
         Ok(())
     }
@@ -264,7 +288,7 @@ mod tests {
             let mut engine = Engine::new(choice, 2).unwrap();
             engine.submit(write(File::options().write(true).open("/dev/full").unwrap()));
             let mut completions = Vec::new();
-            engine.reap(true, &mut completions).unwrap();
+            engine.reap(Reap::Wait, &mut completions).unwrap();
             let error = completions.pop().unwrap().result.unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{}", engine.name());
             assert_eq!(engine.in_flight(), 0);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::engine::{Completion, Write};
+use super::engine::{Completion, Reap, Write};
 use crate::frame::Frame;
 use crate::record::{
     PAYLOAD_OFFSET, RECORD_HEADER_BYTES, RecordHeader, RecordKind, frame_body_bytes,
@@ -51,7 +51,7 @@ impl Scripted {
         self.held.push(write);
     }
 
-    pub(super) fn reap(&mut self, wait: bool, completions: &mut Vec<Completion>) -> io::Result<()> {
+    pub(super) fn reap(&mut self, how: Reap, completions: &mut Vec<Completion>) -> io::Result<()> {
         let (hold, released) = {
             let mut script = self.script.lock().unwrap();
             if script.collapse && !self.held.is_empty() {
@@ -62,7 +62,7 @@ impl Scripted {
         let mut ready: Vec<u64> = released.into();
         if !hold {
             ready.extend(self.held.iter().map(|write| write.ticket));
-        } else if wait && ready.is_empty() {
+        } else if how == Reap::Wait && ready.is_empty() {
             // The latest first: the worst order there is.
             ready.extend(self.held.last().map(|write| write.ticket));
         }

@@ -5,16 +5,20 @@
 //! before its submission until its completion; a ring that is dropped waits for them, and where it
 //! cannot, it leaks the table rather than give the memory back.
 
+mod registered;
+
 use std::io;
 use std::os::fd::AsRawFd;
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, opcode, squeue, types};
 
-use super::engine::{Completion, Progress, Write};
+use super::engine::{Completion, Progress, Reap, Write};
+use registered::Registered;
 
 /// An io_uring with the writes it has in flight.
 pub(super) struct Uring {
     ring: IoUring,
+    registered: Registered,
     /// Indexed by the user data of a submission.
     table: Vec<Option<Write>>,
     in_flight: usize,
@@ -29,14 +33,18 @@ impl std::fmt::Debug for Uring {
 impl Uring {
     /// A ring for `depth` writes, if the system allows one that can write.
     pub(super) fn new(depth: usize) -> io::Result<Uring> {
-        let ring = IoUring::new(depth as u32)?;
+        // Completions interrupt nobody: they are seen at the next call of the system, whichever.
+        let quiet = IoUring::builder().setup_coop_taskrun().build(depth as u32);
+        // Kernels before 5.19 cannot do so.
+        let ring = quiet.or_else(|_| IoUring::new(depth as u32))?;
         let mut probe = io_uring::Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         if !probe.is_supported(opcode::Write::CODE) {
             return Err(io::ErrorKind::Unsupported.into());
         }
+        let registered = Registered::new(&ring.submitter());
         let table = std::iter::repeat_with(|| None).take(depth).collect();
-        Ok(Uring { ring, table, in_flight: 0 })
+        Ok(Uring { ring, registered, table, in_flight: 0 })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -53,13 +61,18 @@ impl Uring {
         assert!(replaced >= 0, "a descriptor can be replaced");
     }
 
+    /// Queues a write. The kernel hears of it when half of what may be in flight is queued, or when a
+    /// [`Uring::reap`] says so: one call for several writes.
     pub(super) fn submit(&mut self, write: Write) {
         let free = self.table.iter().position(Option::is_none);
         let place = free.expect("fewer writes are in flight than the depth");
         self.table[place] = Some(write);
         self.in_flight += 1;
         self.push(place);
-        // An error here leaves the entry in the queue; the next reap submits it or tells.
+        if self.ring.submission().len() * 2 < self.table.len() {
+            return;
+        }
+        // An error here leaves the entries in the queue; the next reap submits them or tells.
         if let Err(error) = self.ring.submit() {
             log::debug!("io_uring submit: {error}");
         }
@@ -68,28 +81,28 @@ impl Uring {
     /// Puts what is left of a write into the submission queue.
     fn push(&mut self, place: usize) {
         let write = self.table[place].as_ref().expect("the place is taken");
-        let (bytes, offset) = write.rest();
-        let fd = types::Fd(write.file().as_raw_fd());
-        let entry = opcode::Write::new(fd, bytes.as_ptr(), bytes.len() as u32)
-            .offset(offset)
-            .build()
-            .user_data(place as u64);
+        let (submitter, alone) = (self.ring.submitter(), self.in_flight == 1);
+        let buffer = self.registered.buffer(write.region(), &submitter);
+        let registered = self.registered.has_file(write.file(), alone, &submitter);
+        let entry = entry(write, registered, buffer).user_data(place as u64);
         // SAFETY: the table owns the write until this entry's completion is reaped: its record
         // keeps the bytes mapped and unchanged, its file keeps the descriptor open.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.expect("the queue holds as many entries as the table");
     }
 
-    /// Takes in what is complete; with `wait`, at least one write if any is in flight.
+    /// Takes in what is complete.
     ///
     /// # Errors
     /// If the ring does not work any more.
-    pub(super) fn reap(&mut self, wait: bool, completions: &mut Vec<Completion>) -> io::Result<()> {
+    pub(super) fn reap(&mut self, how: Reap, completions: &mut Vec<Completion>) -> io::Result<()> {
         let before = completions.len();
         loop {
-            self.enter(wait)?;
+            if how != Reap::Seen {
+                self.enter(how == Reap::Wait)?;
+            }
             self.take_completions(completions);
-            if !wait || self.in_flight == 0 || completions.len() > before {
+            if how != Reap::Wait || self.in_flight == 0 || completions.len() > before {
                 return Ok(());
             }
         }
@@ -98,7 +111,8 @@ impl Uring {
     /// Hands the kernel what is queued, and waits for one completion if asked to.
     fn enter(&mut self, wait: bool) -> io::Result<()> {
         let queued = !self.ring.submission().is_empty();
-        let wait = wait && self.in_flight > 0 && self.ring.completion().is_empty();
+        let quiet = self.ring.completion().is_empty();
+        let wait = wait && self.in_flight > 0 && quiet;
         if !queued && !wait {
             return Ok(());
         }
@@ -141,11 +155,26 @@ impl Uring {
     }
 }
 
+/// The kernel's order for what is left of a write.
+fn entry(write: &Write, registered: bool, buffer: Option<u16>) -> squeue::Entry {
+    let ((bytes, offset), own) = (write.rest(), types::Fd(write.file().as_raw_fd()));
+    let (fd, flags) = match registered {
+        true => (types::Fd(0), squeue::Flags::FIXED_FILE),
+        false => (own, squeue::Flags::empty()),
+    };
+    let (at, len) = (bytes.as_ptr(), bytes.len() as u32);
+    let entry = match buffer {
+        Some(buffer) => opcode::WriteFixed::new(fd, at, len, buffer).offset(offset).build(),
+        None => opcode::Write::new(fd, at, len).offset(offset).build(),
+    };
+    entry.flags(flags)
+}
+
 impl Drop for Uring {
     fn drop(&mut self) {
         let mut completions = Vec::new();
         while self.in_flight > 0 {
-            if let Err(error) = self.reap(true, &mut completions) {
+            if let Err(error) = self.reap(Reap::Wait, &mut completions) {
                 log::error!("io_uring: {error}; memory of {} writes is leaked", self.in_flight);
                 std::mem::forget(std::mem::take(&mut self.table));
                 return;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::Directory;
-use super::engine::{Completion, Engine, LOSS_RECORD_BYTES, Record, Write, seal_loss};
+use super::engine::{Completion, Engine, LOSS_RECORD_BYTES, Reap, Record, Write, seal_loss};
 use super::error::ArchiveError;
 use super::index::IndexEntry;
 use super::options::{ArchiveCounters, ArchiveOptions, Durability, Session};
@@ -114,7 +114,7 @@ impl Archive {
     /// Writes a frame. Never fails: a frame that cannot be written is counted.
     ///
     /// Blocks while as many writes as the depth allows are in flight, and at the end of a segment
-    /// until it is sealed.
+    /// until it is sealed. A write may be begun only with the next [`Archive::poll`].
     pub fn append(&mut self, frame: Frame, now: Moment) {
         let record_bytes = frame.record().len() as u64;
         if self.ready(record_bytes, now) {
@@ -147,7 +147,7 @@ impl Archive {
     /// next record begins a new one.
     pub fn seal(&mut self, now: Moment) {
         while self.output.engine.in_flight() > 0 {
-            self.reap(true, now);
+            self.reap(Reap::Wait, now);
         }
         self.confirm(now);
         let Some(segment) = self.output.segment.take() else { return };
@@ -242,7 +242,7 @@ impl Archive {
     /// Waits until there is room for one more write; false if the segment was lost meanwhile.
     fn make_room(&mut self, now: Moment) -> bool {
         while self.output.engine.in_flight() >= self.options.depth {
-            self.reap(true, now);
+            self.reap(Reap::Wait, now);
         }
         self.output.segment.is_some()
     }
@@ -292,16 +292,16 @@ impl Archive {
         });
     }
 
-    fn reap(&mut self, wait: bool, now: Moment) {
-        if let Some(error) = self.take_completions(wait) {
+    fn reap(&mut self, how: Reap, now: Moment) {
+        if let Some(error) = self.take_completions(how) {
             self.fail("write", &error, now);
         }
     }
 
     /// Takes in completions; the first failure among them, if there is one.
-    fn take_completions(&mut self, wait: bool) -> Option<io::Error> {
+    fn take_completions(&mut self, how: Reap) -> Option<io::Error> {
         let Output { engine, completions, .. } = &mut self.output;
-        let mut failure = engine.reap(wait, completions).err();
+        let mut failure = engine.reap(how, completions).err();
         if failure.is_some() {
             *engine = Engine::plain();
             self.counters.engine = engine.name();
@@ -316,7 +316,7 @@ impl Archive {
     }
 
     fn settle(&mut self, burst_over: bool, now: Moment) {
-        self.reap(false, now);
+        self.reap(if burst_over { Reap::Begin } else { Reap::Seen }, now);
         let since_ns = now.monotonic_ns.saturating_sub(self.latest.sync_ns);
         let due = match self.options.durability {
             Durability::None => true,
@@ -374,7 +374,7 @@ impl Archive {
     /// be synced is counted as lost, too, though it stays for recovery to find.
     fn fail(&mut self, op: &str, error: &io::Error, now: Moment) {
         while self.output.engine.in_flight() > 0 {
-            self.counters.io_errors += u64::from(self.take_completions(true).is_some());
+            self.counters.io_errors += u64::from(self.take_completions(Reap::Wait).is_some());
         }
         // After a failed sync nobody knows what is on the disk, and a second one would not tell.
         let is_saved = op != "sync" && self.save_whole(now);
