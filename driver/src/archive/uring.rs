@@ -61,15 +61,16 @@ impl Uring {
         assert!(replaced >= 0, "a descriptor can be replaced");
     }
 
-    /// Queues a write. The kernel hears of it when half of what may be in flight is queued, or when a
-    /// [`Uring::reap`] says so: one call for several writes.
+    /// Queues a write. The kernel hears of it when a [`Uring::reap`] says so, one call for several
+    /// writes; or when half of what may be in flight is queued and the disk has nothing to do.
     pub(super) fn submit(&mut self, write: Write) {
         let free = self.table.iter().position(Option::is_none);
         let place = free.expect("fewer writes are in flight than the depth");
         self.table[place] = Some(write);
         self.in_flight += 1;
         self.push(place);
-        if self.ring.submission().len() * 2 < self.table.len() {
+        let queued = self.ring.submission().len();
+        if queued < self.in_flight || queued * 2 < self.table.len() {
             return;
         }
         // An error here leaves the entries in the queue; the next reap submits them or tells.
@@ -111,12 +112,15 @@ impl Uring {
     /// Hands the kernel what is queued, and waits for one completion if asked to.
     fn enter(&mut self, wait: bool) -> io::Result<()> {
         let queued = !self.ring.submission().is_empty();
-        let quiet = self.ring.completion().is_empty();
-        let wait = wait && self.in_flight > 0 && quiet;
-        if !queued && !wait {
+        // Being woken for each of many costs more than the writes; the other half keeps the disk busy.
+        let wanted = match wait && self.ring.completion().is_empty() {
+            true => self.in_flight.div_ceil(2),
+            false => 0,
+        };
+        if !queued && wanted == 0 {
             return Ok(());
         }
-        match self.ring.submit_and_wait(usize::from(wait)) {
+        match self.ring.submit_and_wait(wanted) {
             Ok(_) => Ok(()),
             // Short of memory, of room for completions, or a signal: all of them pass.
             Err(error) => match error.raw_os_error() {
