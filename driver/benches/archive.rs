@@ -4,8 +4,8 @@
 //! ```text
 //! archive [--dir D] [--mib N] [--depth N] [--pages small|huge] [--engine auto|uring|pwrite] [--keep]
 //! ```
-//! Prints one line of JSON: bytes of records written, seconds until all of it is durable, seconds of
-//! processor time in user and kernel mode, and how it was written.
+//! Prints one line of JSON: bytes of records written, seconds from the first append until all of it is
+//! durable, seconds of processor time in user and kernel mode, and how it was written.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -125,10 +125,8 @@ fn processor_time() -> Result<[f64; 2], Failure> {
     Ok([seconds(usage.user_time()), seconds(usage.system_time())])
 }
 
-fn write(frames: &[Frame], arguments: &Arguments) -> Result<ArchiveCounters, Failure> {
-    let options = arguments.options.clone();
-    let mut archive = Archive::create(&arguments.dir, Session::default(), options, Moment::now())?;
-    let count = arguments.bytes / frames[0].record().len() as u64;
+fn write(mut archive: Archive, frames: &[Frame], bytes: u64) -> ArchiveCounters {
+    let count = bytes / frames[0].record().len() as u64;
     for (number, frame) in (0..count).zip(frames.iter().cycle()) {
         archive.append(frame.clone(), Moment::now());
         if number % BURST_FRAMES == BURST_FRAMES - 1 {
@@ -136,14 +134,16 @@ fn write(frames: &[Frame], arguments: &Arguments) -> Result<ArchiveCounters, Fai
             archive.drain_durable().for_each(drop);
         }
     }
-    Ok(archive.finish(Moment::now()))
+    archive.finish(Moment::now())
 }
 
 fn main() -> Result<(), Failure> {
     let arguments = arguments()?;
     let frames = frames(arguments.huge)?;
+    let options = arguments.options.clone();
+    let archive = Archive::create(&arguments.dir, Session::default(), options, Moment::now())?;
     let (before, began) = (processor_time()?, Instant::now());
-    let counters = write(&frames, &arguments)?;
+    let counters = write(archive, &frames, arguments.bytes);
     let (seconds, after) = (began.elapsed().as_secs_f64(), processor_time()?);
     if !arguments.keep {
         std::fs::remove_dir_all(&arguments.dir)?;

@@ -21,6 +21,8 @@ pub(super) struct Script {
     /// Writes stay in flight until their tickets are released or someone waits.
     pub(super) hold: bool,
     pub(super) release: VecDeque<u64>,
+    /// Whoever waits, waits until this is over.
+    pub(super) stall: bool,
     /// Writes with these tickets fail with this error number.
     pub(super) fail: Vec<(u64, i32)>,
     /// Everything fails.
@@ -52,6 +54,9 @@ impl Scripted {
     }
 
     pub(super) fn reap(&mut self, how: Reap, completions: &mut Vec<Completion>) -> io::Result<()> {
+        while how == Reap::Wait && self.script.lock().unwrap().stall {
+            std::thread::yield_now();
+        }
         let (hold, released) = {
             let mut script = self.script.lock().unwrap();
             if script.collapse && !self.held.is_empty() {

@@ -199,24 +199,52 @@ mod tests {
 
     #[test]
     fn a_ring_that_is_dropped_has_written_everything_and_given_the_slabs_back() {
-        // Where containers forbid io_uring, there is nothing to be tested.
-        let Ok(mut uring) = Uring::new(3) else { return };
-        let (pool, file) = (SlabPool::new(1 << 20), tempfile::tempfile().unwrap());
-        let written = Arc::new(file.try_clone().unwrap().into());
-        let frames: Vec<_> = (0..3).map(|n| frame(&pool, n, 40_000)).collect();
-        let record_bytes = frames[0].record().len();
-        for (ticket, frame) in frames.iter().enumerate() {
-            let record = Record::Frame(frame.clone());
-            let offset = (ticket * record_bytes) as u64;
-            uring.submit(Write::new(ticket as u64, record, Arc::clone(&written), offset));
+        for pool in [SlabPool::new(1 << 20), SlabPool::with_huge_pages(8 << 20)] {
+            // Where containers forbid io_uring, there is nothing to be tested.
+            let Ok(mut uring) = Uring::new(3) else { return };
+            let file = tempfile::tempfile().unwrap();
+            let written = Arc::new(file.try_clone().unwrap().into());
+            let frames: Vec<_> = (0..3).map(|n| frame(&pool, n, 40_000)).collect();
+            let record_bytes = frames[0].record().len();
+            for (ticket, frame) in frames.iter().enumerate() {
+                let record = Record::Frame(frame.clone());
+                let offset = (ticket * record_bytes) as u64;
+                uring.submit(Write::new(ticket as u64, record, Arc::clone(&written), offset));
+            }
+            drop(uring);
+            for (place, frame) in frames.iter().enumerate() {
+                let mut bytes = vec![0; record_bytes];
+                file.read_exact_at(&mut bytes, (place * record_bytes) as u64).unwrap();
+                assert!(bytes == frame.record(), "frame {place}");
+            }
+            drop(frames);
+            assert_eq!(pool.taken(), 0);
         }
-        drop(uring);
-        for (place, frame) in frames.iter().enumerate() {
-            let mut bytes = vec![0; record_bytes];
-            file.read_exact_at(&mut bytes, (place * record_bytes) as u64).unwrap();
-            assert!(bytes == frame.record(), "frame {place}");
+    }
+
+    #[test]
+    fn what_is_queued_goes_to_its_own_file_whichever_is_registered_later() {
+        let Ok(mut uring) = Uring::new(8) else { return };
+        let pool = SlabPool::new(1 << 20);
+        let files = [(); 3].map(|()| tempfile::tempfile().unwrap());
+        for round in 0..4 {
+            for (place, file) in files.iter().enumerate() {
+                let written = Arc::new(file.try_clone().unwrap().into());
+                let record = Record::Frame(frame(&pool, place as u64, 10_000));
+                uring.submit(Write::new(place as u64, record, written, 0));
+            }
+            let mut completions = Vec::new();
+            while uring.in_flight() > 0 {
+                uring.reap(Reap::Wait, &mut completions).unwrap();
+            }
+            assert!(completions.iter().all(|completion| completion.result.is_ok()), "{round}");
+            for (place, file) in files.iter().enumerate() {
+                let frame = frame(&pool, place as u64, 10_000);
+                let mut bytes = vec![0; frame.record().len()];
+                file.read_exact_at(&mut bytes, 0).unwrap();
+                assert!(bytes == frame.record(), "file {place}, round {round}");
+                file.set_len(0).unwrap();
+            }
         }
-        drop(frames);
-        assert_eq!(pool.taken(), 0);
     }
 }

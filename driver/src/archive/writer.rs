@@ -429,4 +429,6 @@ impl Archive {
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod stall;
+#[cfg(test)]
 mod tests;
