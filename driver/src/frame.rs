@@ -8,15 +8,12 @@ use crate::record::{
     PAYLOAD_OFFSET, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, frame_body_bytes,
 };
 use crate::ring::{FrameHeader, Geometry, Timestamp};
-use crate::slab::{Region, SharedSlab, Slab};
+use crate::slab::{Region, Seal, SealedSlab, Slab};
 
 /// A whole frame. Clones share the slab, which is free again when the last of them is dropped.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    slab: SharedSlab,
-    header: RecordHeader,
-    time: Timestamp,
-    is_record: bool,
+    slab: SealedSlab,
 }
 
 impl Frame {
@@ -33,7 +30,7 @@ impl Frame {
             slab[body_end..header.record_bytes()].fill(0);
             header.seal_with(&mut slab, body_crc);
         }
-        Frame { slab: slab.share(), header, time, is_record: body_crc.is_some() }
+        Frame { slab: slab.seal(Seal { header, time, is_record: body_crc.is_some() }) }
     }
 
     /// The whole archive record: aligned to 4096 bytes in memory and in size.
@@ -42,8 +39,8 @@ impl Frame {
     /// If the frame is no record, because no archive was to take it when it was captured.
     #[must_use]
     pub fn record(&self) -> &[u8] {
-        assert!(self.is_record, "captured for an archive");
-        let bytes = &self.slab[..self.header.record_bytes()];
+        assert!(self.slab.seal().is_record, "captured for an archive");
+        let bytes = &self.slab[..self.record_header().record_bytes()];
         debug_assert_eq!(bytes.as_ptr().align_offset(RECORD_ALIGN), 0);
         bytes
     }
@@ -56,13 +53,13 @@ impl Frame {
     /// The record's header.
     #[must_use]
     pub fn record_header(&self) -> &RecordHeader {
-        &self.header
+        &self.slab.seal().header
     }
 
     /// The entropy-coded scan with every FF followed by 00.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.slab[PAYLOAD_OFFSET..][..self.header.length as usize]
+        &self.slab[PAYLOAD_OFFSET..][..self.record_header().length as usize]
     }
 
     /// The frame header from the ring, or the one made in its place where the ring has none.
@@ -82,13 +79,13 @@ impl Frame {
     /// Start of the exposure by the camera's clock.
     #[must_use]
     pub fn time(&self) -> Timestamp {
-        self.time
+        self.slab.seal().time
     }
 
     /// The frame's number: the camera's own where a frame counter tells it, otherwise counted by
     /// the driver, with the frames that it knows or estimates to have missed.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.header.sequence
+        self.record_header().sequence
     }
 }

@@ -16,7 +16,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::record::RECORD_ALIGN;
+use crate::record::{RECORD_ALIGN, RecordHeader};
+use crate::ring::Timestamp;
 pub(crate) use region::Region;
 use region::{HUGE_PAGE_BYTES, Stretch};
 
@@ -57,9 +58,21 @@ struct State {
 struct Block {
     memory: Stretch,
     class: usize,
+    /// Of the record that was sealed here last.
+    seal: Option<Seal>,
     /// Apart from the count that an `Arc` keeps: the last holder hands the `Arc` on to the pool.
     holders: AtomicUsize,
     pool: Weak<Shared>,
+}
+
+/// What is known of a sealed record without reading it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seal {
+    pub(crate) header: RecordHeader,
+    /// Start of the exposure.
+    pub(crate) time: Timestamp,
+    /// Whether the record header is in place, with its checksums.
+    pub(crate) is_record: bool,
 }
 
 /// One holder of a block. The last one that is dropped gives the block back to its pool.
@@ -74,7 +87,7 @@ pub struct Slab(Hold);
 
 /// A slab whose content is final. Clones share it; the last one that is dropped gives it back.
 #[derive(Debug, Clone)]
-pub(crate) struct SharedSlab(Hold);
+pub(crate) struct SealedSlab(Hold);
 
 impl SlabPool {
     /// A pool that maps at most `budget_bytes`, on demand.
@@ -204,7 +217,7 @@ impl State {
         free.reserve(self.existing[class] - free.len());
         free.extend(stretches.into_iter().map(|memory| {
             let (holders, pool) = (AtomicUsize::new(0), Arc::downgrade(shared));
-            Arc::new(Block { memory, class, holders, pool })
+            Arc::new(Block { memory, class, seal: None, holders, pool })
         }));
         Some(())
     }
@@ -255,8 +268,14 @@ impl Drop for Hold {
 
 impl Slab {
     /// Makes the content final.
-    pub(crate) fn share(self) -> SharedSlab {
-        SharedSlab(self.0)
+    pub(crate) fn seal(mut self, seal: Seal) -> SealedSlab {
+        self.block_mut().seal = Some(seal);
+        SealedSlab(self.0)
+    }
+
+    fn block_mut(&mut self) -> &mut Block {
+        let block = self.0.block.as_mut().expect("the block is there until drop");
+        Arc::get_mut(block).expect("a slab has one holder")
     }
 
     /// The mapping that the slab is part of.
@@ -265,7 +284,12 @@ impl Slab {
     }
 }
 
-impl SharedSlab {
+impl SealedSlab {
+    /// What it was sealed with.
+    pub(crate) fn seal(&self) -> &Seal {
+        self.0.block().seal.as_ref().expect("whoever sealed it has left this")
+    }
+
     /// The mapping that the slab is part of.
     pub(crate) fn region(&self) -> &Arc<Region> {
         self.0.block().memory.region()
@@ -281,12 +305,11 @@ impl Deref for Slab {
 
 impl DerefMut for Slab {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let block = self.0.block.as_mut().expect("the block is there until drop");
-        &mut Arc::get_mut(block).expect("a slab has one holder").memory
+        &mut self.block_mut().memory
     }
 }
 
-impl Deref for SharedSlab {
+impl Deref for SealedSlab {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.0.block().memory

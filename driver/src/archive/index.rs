@@ -173,7 +173,7 @@ impl IndexFile {
 
     /// Keeps entries until their records are synced.
     pub(super) fn hold<'a>(&mut self, entries: impl Iterator<Item = &'a IndexEntry>) {
-        self.held.extend(entries.flat_map(IndexEntry::encode));
+        entries.for_each(|entry| self.held.extend_from_slice(&entry.encode()));
     }
 
     /// How many entries are held.

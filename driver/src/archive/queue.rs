@@ -37,11 +37,13 @@ pub(super) struct Queue {
     first_ticket: u64,
     /// How many from the front are complete without one between that is not.
     whole: usize,
+    frames: u64,
 }
 
 impl Queue {
     /// Adds a record behind all others and gives it its ticket.
     pub(super) fn push(&mut self, pending: Pending) -> u64 {
+        self.frames += u64::from(pending.is_frame());
         self.pending.push_back(pending);
         self.first_ticket + self.pending.len() as u64 - 1
     }
@@ -73,19 +75,21 @@ impl Queue {
     pub(super) fn take_whole(&mut self) -> impl Iterator<Item = Pending> {
         let count = std::mem::take(&mut self.whole);
         self.first_ticket += count as u64;
+        let frames = self.pending.iter().take(count).filter(|p| p.is_frame()).count();
+        self.frames -= frames as u64;
         self.pending.drain(..count)
     }
 
     /// Takes everything off; nothing may be in flight any more.
     pub(super) fn take_all(&mut self) -> VecDeque<Pending> {
-        self.whole = 0;
+        (self.whole, self.frames) = (0, 0);
         self.first_ticket += self.pending.len() as u64;
         std::mem::take(&mut self.pending)
     }
 
     /// Frames that are not confirmed.
     pub(super) fn frames(&self) -> u64 {
-        self.pending.iter().filter(|p| p.is_frame()).count() as u64
+        self.frames
     }
 }
 

@@ -2,6 +2,24 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 
 use super::*;
+use crate::record::RecordKind;
+
+fn seal(slab: Slab) -> SealedSlab {
+    let header = RecordHeader {
+        kind: RecordKind::Frame,
+        synthesised: false,
+        camera: 0,
+        length: 1,
+        sequence: u64::from(slab[0]),
+        epoch: 0,
+        cursor: 0,
+        realtime_ns: 0,
+        monotonic_ns: 0,
+        lost_before: 0,
+        session: 0,
+    };
+    slab.seal(Seal { header, time: Timestamp::default(), is_record: false })
+}
 
 #[test]
 fn slabs_are_aligned_and_reused_last_in_first_out() {
@@ -50,7 +68,7 @@ fn the_largest_frame_has_a_class() {
 #[test]
 fn a_slab_is_free_when_the_last_of_its_holders_lets_go_and_not_before() {
     let pool = SlabPool::new(16 << 10);
-    let frame = pool.take(1).unwrap().share();
+    let frame = seal(pool.take(1).unwrap());
     let at = frame.as_ptr();
     let other = frame.clone();
     drop(frame);
@@ -63,10 +81,11 @@ fn a_slab_is_free_when_the_last_of_its_holders_lets_go_and_not_before() {
 fn holders_that_let_go_at_the_same_time_give_back_once_and_nobody_writes_under_them() {
     let pool = SlabPool::new(32 << 10);
     let holders = [(); 2].map(|()| {
-        let (sender, frames) = std::sync::mpsc::sync_channel::<(u8, SharedSlab)>(1);
+        let (sender, frames) = std::sync::mpsc::sync_channel::<(u8, SealedSlab)>(1);
         let check = move || {
             for (number, frame) in frames {
                 assert!(frame.iter().all(|byte| *byte == number));
+                assert_eq!(frame.seal().header.sequence, u64::from(number));
             }
         };
         (sender, std::thread::spawn(check))
@@ -80,7 +99,7 @@ fn holders_that_let_go_at_the_same_time_give_back_once_and_nobody_writes_under_t
         };
         let number = round as u8;
         slab.fill(number);
-        let frame = slab.share();
+        let frame = seal(slab);
         holders.iter().for_each(|(sender, _)| sender.send((number, frame.clone())).unwrap());
     }
     for (sender, thread) in holders {
@@ -95,7 +114,7 @@ fn holders_that_let_go_at_the_same_time_give_back_once_and_nobody_writes_under_t
 fn a_frame_outlives_its_pool() {
     let mut slab = SlabPool::new(1 << 20).take(1).unwrap();
     slab.fill(3);
-    let frame = slab.share();
+    let frame = seal(slab);
     assert!(frame.clone().iter().all(|byte| *byte == 3));
 }
 
