@@ -42,10 +42,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of all regions.
+    /// Bytes of all slabs that exist, free or not.
     mapped_bytes: usize,
-    /// Bytes of the regions of which no slab is taken.
-    idle_bytes: usize,
     /// Slabs that are not free.
     taken: usize,
     free: [Vec<Arc<Block>>; CLASSES],
@@ -165,10 +163,11 @@ impl Shared {
 }
 
 impl State {
-    /// Whether so many bytes more are within the budget if every idle region is given up.
+    /// Whether so many bytes more are within the budget if every free slab is given up.
     fn fits(&self, bytes: usize, budget_bytes: usize) -> bool {
-        let kept = self.mapped_bytes - self.idle_bytes;
-        bytes <= budget_bytes.saturating_sub(kept)
+        let free: usize =
+            self.free.iter().enumerate().map(|(c, list)| list.len() * (CLASS_BYTES_MIN << c)).sum();
+        bytes <= budget_bytes.saturating_sub(self.mapped_bytes - free)
     }
 
     /// Takes the free slab that was used last. There is one.
@@ -184,33 +183,29 @@ impl State {
         let block = free.remove(place);
         block.holders.store(1, Ordering::Relaxed);
         self.taken += 1;
-        let region = block.memory.region();
-        self.idle_bytes -= if region.note_taken() { region.bytes() } else { 0 };
         block
     }
 
     fn give_back(&mut self, block: Arc<Block>) {
         self.taken -= 1;
-        let region = block.memory.region();
-        self.idle_bytes += if region.note_free() { region.bytes() } else { 0 };
         self.free[block.class].push(block);
     }
 
-    /// Maps new slabs, at the price of idle ones if the budget demands it.
+    /// Maps a new slab, at the price of free ones of other classes if the budget demands it; a huge
+    /// page full of slabs where that costs nothing.
     fn map(&mut self, class: usize, shared: &Arc<Shared>) -> Option<()> {
         let slab_bytes = CLASS_BYTES_MIN << class;
         let many = slab_bytes.next_multiple_of(HUGE_PAGE_BYTES);
-        let in_huge_pages = shared.huge && self.fits(many, shared.budget_bytes);
-        let bytes = if in_huge_pages { many } else { slab_bytes };
+        let left = shared.budget_bytes.saturating_sub(self.mapped_bytes);
+        let bytes = if shared.huge && many <= left { many } else { slab_bytes };
         if !self.fits(bytes, shared.budget_bytes) {
             return None;
         }
         while self.mapped_bytes + bytes > shared.budget_bytes {
-            self.unmap_one();
+            self.give_up_one();
         }
         let stretches = Region::map(bytes, slab_bytes).ok()?;
         self.mapped_bytes += bytes;
-        self.idle_bytes += bytes;
         self.existing[class] += stretches.len();
         let free = &mut self.free[class];
         // So that no slab that comes back ever moves the list.
@@ -222,16 +217,13 @@ impl State {
         Some(())
     }
 
-    /// Gives up the idle region of the smallest slabs. There is one.
-    fn unmap_one(&mut self) {
-        let idle = self.free.iter().flatten().find(|block| block.memory.region().is_idle());
-        let block = idle.expect("idle regions have nothing but free slabs");
-        let (class, region) = (block.class, Arc::clone(block.memory.region()));
-        let slabs = self.free[class].len();
-        self.free[class].retain(|block| !Arc::ptr_eq(block.memory.region(), &region));
-        self.existing[class] -= slabs - self.free[class].len();
-        self.mapped_bytes -= region.bytes();
-        self.idle_bytes -= region.bytes();
+    /// Gives up one of the smallest free slabs. There is one.
+    fn give_up_one(&mut self) {
+        let class = self.free.iter().position(|list| !list.is_empty());
+        let class = class.expect("what fits is mapped or free");
+        self.free[class].pop();
+        self.existing[class] -= 1;
+        self.mapped_bytes -= CLASS_BYTES_MIN << class;
     }
 }
 

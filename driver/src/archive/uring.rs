@@ -83,7 +83,7 @@ impl Uring {
     fn push(&mut self, place: usize) {
         let write = self.table[place].as_ref().expect("the place is taken");
         let (submitter, alone) = (self.ring.submitter(), self.in_flight == 1);
-        let buffer = self.registered.buffer(write.region(), &submitter);
+        let buffer = self.registered.buffer(write.region(), alone, &submitter);
         let registered = self.registered.has_file(write.file(), alone, &submitter);
         let entry = entry(write, registered, buffer).user_data(place as u64);
         // SAFETY: the table owns the write until this entry's completion is reaped: its record

@@ -3,9 +3,9 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw, UncheckedAdvice};
 
 /// Size and alignment of a huge page: 2 MiB on x86-64 and, with pages of 4 KiB, on ARM.
 pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -19,8 +19,8 @@ pub(crate) struct Region {
     /// Where in the mapping the stretches begin.
     at: usize,
     bytes: usize,
-    /// Stretches that are not free; changed under the pool's lock alone.
-    taken: AtomicUsize,
+    /// A stretch was given up.
+    has_holes: AtomicBool,
 }
 
 /// A part of a region that nobody else has.
@@ -41,7 +41,8 @@ impl Region {
             true => map_huge(bytes)?,
             false => (MmapOptions::new().len(bytes).populate().map_anon()?, 0),
         };
-        let region = Arc::new(Region { map: map.into(), at, bytes, taken: AtomicUsize::new(0) });
+        let has_holes = AtomicBool::new(false);
+        let region = Arc::new(Region { map: map.into(), at, bytes, has_holes });
         assert!(at + bytes <= region.map.len() && bytes.is_multiple_of(stretch_bytes));
         let stretch =
             |start| Stretch { region: Arc::clone(&region), at: at + start, bytes: stretch_bytes };
@@ -53,22 +54,9 @@ impl Region {
         (self.map.as_mut_ptr().wrapping_add(self.at), self.bytes)
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) == 0
-    }
-
-    /// One of its stretches is taken; true if it is the first.
-    pub(super) fn note_taken(&self) -> bool {
-        self.taken.fetch_add(1, Ordering::Relaxed) == 0
-    }
-
-    /// One of its stretches is free again; true if all are.
-    pub(super) fn note_free(&self) -> bool {
-        self.taken.fetch_sub(1, Ordering::Relaxed) == 1
+    /// Whether some of its memory was given back to the system, and should not be touched again.
+    pub(crate) fn has_holes(&self) -> bool {
+        self.has_holes.load(Ordering::Relaxed)
     }
 }
 
@@ -113,6 +101,19 @@ impl DerefMut for Stretch {
     }
 }
 
+impl Drop for Stretch {
+    /// Gives the memory back to the system, whatever becomes of the rest of the region.
+    fn drop(&mut self) {
+        let advice = UncheckedAdvice::DontNeed;
+        self.region.has_holes.store(true, Ordering::Relaxed);
+        // SAFETY: nobody else has these bytes, and this stretch is used no more.
+        let given = unsafe { self.region.map.unchecked_advise_range(advice, self.at, self.bytes) };
+        if let Err(error) = given {
+            log::debug!("memory stays until the region goes: {error}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use nix::sys::resource::{UsageWho, getrusage};
@@ -151,6 +152,21 @@ mod tests {
             let pages = (bytes / PAGE_BYTES) as i64;
             assert!(faults() - before < pages / 16, "{} faults", faults() - before);
         }
+    }
+
+    #[test]
+    fn what_is_given_up_is_no_longer_in_memory_and_the_rest_is_untouched() {
+        let mut stretches = Region::map(4 << 20, 1 << 20).unwrap();
+        stretches.iter_mut().for_each(|stretch| stretch.fill(9));
+        let given_up = stretches.remove(1);
+        let (region, at) = (Arc::clone(given_up.region()), given_up.at);
+        assert!(!region.has_holes());
+        drop(given_up);
+        assert!(region.has_holes());
+        assert!(stretches.iter().all(|stretch| stretch.iter().all(|byte| *byte == 9)));
+        // Nobody has the hole any more; what the system puts there now is empty.
+        let hole = Stretch { region, at, bytes: 1 << 20 };
+        assert!(hole.iter().all(|byte| *byte == 0));
     }
 
     #[test]

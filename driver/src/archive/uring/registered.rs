@@ -54,14 +54,24 @@ impl Registered {
         changed
     }
 
-    /// The number of the buffer that the mapping is, if it can be one.
+    /// The number of the buffer that the mapping is, if it can be one. One with holes is not: its
+    /// pages would be pinned, holes included; it is given up if it `may_change`, as a file.
     pub(super) fn buffer(
         &mut self,
         region: &Arc<Region>,
+        may_change: bool,
         submitter: &Submitter<'_>,
     ) -> Option<u16> {
         let known = self.buffers.iter().position(|known| known.as_ptr() == Arc::as_ptr(region));
-        known.or_else(|| self.register(region, submitter)).map(|slot| slot as u16)
+        let slot = match known {
+            Some(slot) if region.has_holes() && may_change => {
+                self.empty(slot, submitter);
+                None
+            }
+            None if !region.has_holes() => self.register(region, submitter),
+            known => known,
+        };
+        slot.map(|slot| slot as u16)
     }
 
     fn register(&mut self, region: &Arc<Region>, submitter: &Submitter<'_>) -> Option<usize> {
@@ -88,11 +98,16 @@ impl Registered {
 
     /// Empties the slots of mappings that are gone.
     fn forget_unmapped(&mut self, submitter: &Submitter<'_>) {
-        for (slot, known) in self.buffers.iter_mut().enumerate() {
-            let is_gone = known.strong_count() == 0 && !is_empty(known);
-            if is_gone && update(slot, std::ptr::null_mut(), 0, submitter) {
-                *known = Weak::new();
+        for slot in 0..self.buffers.len() {
+            if self.buffers[slot].strong_count() == 0 && !is_empty(&self.buffers[slot]) {
+                self.empty(slot, submitter);
             }
+        }
+    }
+
+    fn empty(&mut self, slot: usize, submitter: &Submitter<'_>) {
+        if update(slot, std::ptr::null_mut(), 0, submitter) {
+            self.buffers[slot] = Weak::new();
         }
     }
 }
@@ -127,7 +142,7 @@ mod tests {
         if registered.refused {
             return;
         }
-        let mut number = |slab: &Slab| registered.buffer(slab.region(), &ring.submitter());
+        let mut number = |slab: &Slab| registered.buffer(slab.region(), true, &ring.submitter());
         let pool = SlabPool::new(1 << 20);
         let (a, b) = (slab(&pool), slab(&pool));
         assert_eq!((number(&a), number(&b), number(&a)), (Some(0), Some(1), Some(0)));
