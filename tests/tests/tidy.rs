@@ -41,15 +41,15 @@ fn which(passes: impl Fn(&str, &str) -> bool) -> Vec<String> {
 fn unsafe_stands_in_the_named_files_alone() {
     let named = [
         "driver/benches/kernels.rs",
-        "driver/src/archive/uring.rs",
         "driver/src/archive/uring/registered.rs",
+        "driver/src/archive/uring.rs",
         "driver/src/copy/vector.rs",
         "driver/src/mapping.rs",
         "driver/src/sigbus.rs",
         "driver/src/slab/region.rs",
         "emulator/benches/load.rs",
-        "emulator/src/dma.rs",
         "emulator/src/dma/x86.rs",
+        "emulator/src/dma.rs",
         "emulator/src/escape/x86.rs",
         "tests/tests/steady.rs",
     ];
