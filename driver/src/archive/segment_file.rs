@@ -1,6 +1,7 @@
 //! The segment that is being written, and the index beside it.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::store::{self, DiskFile};
 use crate::slab::SlabPool;
 
-/// Disk space is reserved in steps of this many bytes.
-const ALLOCATE_BYTES: u64 = 64 << 20;
+/// Disk space is reserved in steps as large as what was written before, within these limits in bytes:
+/// for each step the file system lets all writes in flight end.
+const STEP_BYTES: RangeInclusive<u64> = 64 << 20..=512 << 20;
 const FIRST_RECORD: u64 = SEGMENT_HEADER_BYTES as u64;
 
 /// A segment open for writing.
@@ -111,7 +113,8 @@ impl SegmentFile {
         let offset = self.end;
         self.end += record_bytes;
         if self.allocated.is_some_and(|allocated| allocated < self.end) {
-            let step = ALLOCATE_BYTES.min(segment_bytes.saturating_sub(offset)).max(record_bytes);
+            let step = offset.clamp(*STEP_BYTES.start(), *STEP_BYTES.end());
+            let step = step.min(segment_bytes.saturating_sub(offset)).max(record_bytes);
             self.allocated = match self.file.reserve(offset, step) {
                 Ok(()) => Some(offset + step),
                 Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => None,
