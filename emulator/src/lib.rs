@@ -50,7 +50,7 @@
 //! let (sender, frames) = std::sync::mpsc::channel();
 //! let keep: Processor = Box::new(move |delivery| {
 //!     let frame = &delivery.frame;
-//!     let _ = sender.send((frame.sequence(), crc32c::crc32c(frame.payload())));
+//!     let _ = sender.send((frame.sequence(), crc_fast::crc32_iscsi(frame.payload())));
 //! });
 //! let options = Options { credit: Some(credit), ..Options::default() };
 //! let driver = Pipeline::start(device, vec![keep], None, &options)?;

@@ -123,7 +123,7 @@ impl IndexEntry {
         bytes[52] = self.kind.code();
         bytes[53] = if self.synthesised { FLAG_SYNTHESISED } else { 0 };
         LittleEndian::write_u32(&mut bytes[56..], self.body_crc);
-        let crc = crc32c::crc32c(&bytes[..CRC]);
+        let crc = crc_fast::crc32_iscsi(&bytes[..CRC]);
         LittleEndian::write_u32(&mut bytes[CRC..], crc);
         bytes
     }
@@ -134,7 +134,7 @@ impl IndexEntry {
     /// If it is damaged.
     pub fn parse(bytes: &[u8; INDEX_ENTRY_BYTES]) -> Result<IndexEntry, IndexEntryError> {
         let stored = LittleEndian::read_u32(&bytes[CRC..]);
-        let computed = crc32c::crc32c(&bytes[..CRC]);
+        let computed = crc_fast::crc32_iscsi(&bytes[..CRC]);
         if stored != computed {
             return Err(IndexEntryError::Checksum { stored, computed });
         }
@@ -251,7 +251,7 @@ mod tests {
         by_hand.extend(*b"\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0");
         by_hand.extend(*b"\x82\x4A\xFF\x46\xBD\x03\x03\x00\xFE\x78\x03\x00\x01\x01\0\0");
         by_hand.extend(*b"\xDD\xCC\xBB\xAA");
-        by_hand.extend(crc32c::crc32c(&by_hand).to_le_bytes());
+        by_hand.extend(crc_fast::crc32_iscsi(&by_hand).to_le_bytes());
         assert_eq!(entry().encode()[..], by_hand[..]);
         assert_eq!(IndexEntry::parse(&entry().encode()), Ok(entry()));
     }

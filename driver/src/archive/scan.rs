@@ -278,7 +278,7 @@ impl SegmentScan {
         let body = &block.bytes[RECORD_HEADER_BYTES..];
         if header.kind == RecordKind::Loss {
             let body: &[u8; LOSS_BODY_BYTES] = body.first_chunk().expect("a block is longer");
-            let fits = crc32c::crc32c(body) == stored_body_crc(block.head());
+            let fits = crc_fast::crc32_iscsi(body) == stored_body_crc(block.head());
             let loss = Loss::decode(body, header.sequence).filter(|_| fits);
             return Ok(loss.map(Content::Loss));
         }
@@ -343,7 +343,7 @@ pub(super) fn read_record(
     }
     let stored = stored_body_crc(head);
     let body = &buffer[RECORD_HEADER_BYTES..][..entry.header.body_bytes()];
-    let computed = crc32c::crc32c(body);
+    let computed = crc_fast::crc32_iscsi(body);
     if stored != computed {
         let sequence = entry.header.sequence;
         return Err(damaged(format!(

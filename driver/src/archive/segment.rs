@@ -81,7 +81,7 @@ impl SegmentHeader {
         LittleEndian::write_u64(&mut block[32..], ring_bytes);
         LittleEndian::write_u64(&mut block[40..], session);
         LittleEndian::write_u64(&mut block[48..], self.created_ns);
-        let crc = crc32c::crc32c(&block[..CRC]);
+        let crc = crc_fast::crc32_iscsi(&block[..CRC]);
         LittleEndian::write_u32(&mut block[CRC..], crc);
     }
 
@@ -94,7 +94,7 @@ impl SegmentHeader {
             return Err(SegmentError::NoSegment);
         }
         let stored = LittleEndian::read_u32(&block[CRC..]);
-        let computed = crc32c::crc32c(&block[..CRC]);
+        let computed = crc_fast::crc32_iscsi(&block[..CRC]);
         if stored != computed {
             return Err(SegmentError::Checksum { stored, computed });
         }
@@ -154,7 +154,7 @@ mod tests {
         by_hand.extend(*b"\x08\x07\x06\x05\x04\x03\x02\x01");
         by_hand.resize(4092, 0);
         assert_eq!(block[..4092], by_hand[..]);
-        assert_eq!(block[4092..], crc32c::crc32c(&by_hand).to_le_bytes());
+        assert_eq!(block[4092..], crc_fast::crc32_iscsi(&by_hand).to_le_bytes());
         assert_eq!(SegmentHeader::parse(&block), Ok(header()));
     }
 

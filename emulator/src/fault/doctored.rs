@@ -177,7 +177,7 @@ impl<'a> Doctored<'a> {
             start: fpga.cursor(),
             offset: fpga.cursor() % fpga.file().ring_bytes(),
             length: payload.len() as u32,
-            crc32c: self.known_crc32c().unwrap_or_else(|| crc32c::crc32c(&payload)),
+            crc32c: self.known_crc32c().unwrap_or_else(|| crc_fast::crc32_iscsi(&payload)),
             sec: time.sec,
             usec: time.usec,
             faults: self.faults,
@@ -189,7 +189,10 @@ impl<'a> Doctored<'a> {
     /// Of a payload that nothing was done to.
     fn known_crc32c(&self) -> Option<u32> {
         let known = self.crc32c.filter(|_| self.faults.is_empty());
-        debug_assert!(known.is_none_or(|crc| crc == crc32c::crc32c(&self.payload)), "as it came");
+        debug_assert!(
+            known.is_none_or(|crc| crc == crc_fast::crc32_iscsi(&self.payload)),
+            "as it came"
+        );
         known
     }
 

@@ -5,7 +5,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 
 use super::SourceError;
-use super::checksum::Checksums;
+use super::checksum::{Checksums, crc32c_append};
 use crate::escape::stuff;
 use crate::model::Picture;
 
@@ -114,11 +114,15 @@ impl Noise {
         let but_last = match ends.is_stamped() {
             true => {
                 let behind = ends.start + STAMP_BYTES;
-                checksums.append(crc32c::crc32c(&ends.front), &self.pool, (behind, ends.last_at))
+                checksums.append(
+                    crc_fast::crc32_iscsi(&ends.front),
+                    &self.pool,
+                    (behind, ends.last_at),
+                )
             }
-            false => crc32c::crc32c(&self.pool[ends.start..ends.last_at]),
+            false => crc_fast::crc32_iscsi(&self.pool[ends.start..ends.last_at]),
         };
-        Some(crc32c::crc32c_append(but_last, &[ends.last]))
+        Some(crc32c_append(but_last, &[ends.last]))
     }
 
     pub(super) fn payload_bytes_max(&self) -> u32 {
@@ -205,7 +209,11 @@ mod tests {
             noise.keep_checksums();
             for number in 0..300 {
                 let picture = noise.next(number);
-                assert_eq!(picture.crc32c, Some(crc32c::crc32c(picture.payload)), "{number}");
+                assert_eq!(
+                    picture.crc32c,
+                    Some(crc_fast::crc32_iscsi(picture.payload)),
+                    "{number}"
+                );
             }
         }
     }

@@ -52,7 +52,7 @@ impl PictureSet {
     /// Has the pictures tell their checksums.
     pub(super) fn keep_checksums(&mut self) {
         for kept in &mut self.pictures {
-            kept.crc32c = Some(crc32c::crc32c(&self.payloads[kept.payload.clone()]));
+            kept.crc32c = Some(crc_fast::crc32_iscsi(&self.payloads[kept.payload.clone()]));
         }
     }
 

@@ -41,7 +41,7 @@ impl Maker {
         if let Some(last @ 0xFF) = self.payload.last_mut() {
             *last = 0x7F;
         }
-        let crc = crc32c::crc32c(&self.payload);
+        let crc = crc_fast::crc32_iscsi(&self.payload);
         self.payload.extend(digits::<CRC_BYTES>(crc.into()));
         &self.payload
     }
@@ -67,7 +67,7 @@ fn proven(payload: &[u8]) -> Option<u64> {
     let (number, rest_of_it) = rest.split_first_chunk::<NUMBER_BYTES>()?;
     let (length, _) = rest_of_it.split_first_chunk::<LENGTH_BYTES>()?;
     let whole = number_of(length) == payload.len() as u64
-        && number_of(crc) == u64::from(crc32c::crc32c(rest));
+        && number_of(crc) == u64::from(crc_fast::crc32_iscsi(rest));
     whole.then(|| number_of(number))
 }
 

@@ -158,7 +158,7 @@ fn header_block(number: u32, session: u64) -> Vec<u8> {
     block[8] = 1;
     block[12..16].copy_from_slice(&number.to_le_bytes());
     block[40..48].copy_from_slice(&session.to_le_bytes());
-    let crc = crc32c::crc32c(&block[..SEGMENT_HEADER_BYTES - 4]);
+    let crc = crc_fast::crc32_iscsi(&block[..SEGMENT_HEADER_BYTES - 4]);
     block[SEGMENT_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
     block
 }
@@ -215,7 +215,7 @@ fn whole_records(archive: &ArchiveReader) -> BTreeMap<(u32, u64), Vec<u8>> {
         let Ok(Found::Record(entry)) = found else { continue };
         let read = archive.read_record(&entry, &mut record).is_ok();
         let body = &record[RECORD_HEADER_BYTES..][..entry.header.body_bytes()];
-        assert_eq!(read, crc32c::crc32c(body) == entry.body_crc, "{entry:?}");
+        assert_eq!(read, crc_fast::crc32_iscsi(body) == entry.body_crc, "{entry:?}");
         if read {
             // Of the zeros behind the body no checksum tells.
             record.truncate(RECORD_HEADER_BYTES + entry.header.body_bytes());

@@ -34,12 +34,12 @@ fn copy(from: &[u8], to: &mut [u8]) {
 /// All three end in the checksum of what stands in front of it.
 fn put_crc(bytes: &mut [u8]) {
     let (content, crc) = bytes.split_at_mut(bytes.len() - 4);
-    crc.copy_from_slice(&crc32c::crc32c(content).to_le_bytes());
+    crc.copy_from_slice(&crc_fast::crc32_iscsi(content).to_le_bytes());
 }
 
 fn has_crc(bytes: &[u8]) -> bool {
     let (content, crc) = bytes.split_at(bytes.len() - 4);
-    crc == crc32c::crc32c(content).to_le_bytes()
+    crc == crc_fast::crc32_iscsi(content).to_le_bytes()
 }
 
 fn check_entry(bytes: &[u8; INDEX_ENTRY_BYTES]) {

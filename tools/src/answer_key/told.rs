@@ -102,7 +102,7 @@ pub(super) fn enter(
                 Content::Frame { time, .. } => match archive.read_record(&entry, &mut record) {
                     Ok(()) => {
                         let payload = &record[PAYLOAD_OFFSET..][..entry.header.length as usize];
-                        let archived = archived(&entry, time, crc32c::crc32c(payload));
+                        let archived = archived(&entry, time, crc_fast::crc32_iscsi(payload));
                         told.frame(table, estimates.as_mut(), &archived);
                     }
                     Err(ReadError::Damaged { .. }) => told.damaged += 1,
