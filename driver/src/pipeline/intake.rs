@@ -37,15 +37,10 @@ impl Intake {
 
     /// The next frame; waits for it at most for so long, if that is told.
     pub(super) fn next(&mut self, patience: Option<Duration>) -> Result<Delivery, NoDelivery> {
-        let spins_ns = match self.wait {
-            Wait::Spin => u64::MAX,
-            Wait::Adaptive if self.interval_ns < Self::BRISK_NS => Self::SPIN_NS,
-            Wait::Adaptive | Wait::Sleep => 0,
-        };
         let patience_ns = patience.map_or(u64::MAX, |patience| patience.as_nanos() as u64);
-        let mut next = match spins_ns {
+        let mut next = match self.spin_ns() {
             0 => Err(NoDelivery::Yet),
-            _ => self.spin(spins_ns.min(patience_ns)),
+            spin_ns => self.spin(spin_ns.min(patience_ns)),
         };
         if matches!(next, Err(NoDelivery::Yet)) && self.wait != Wait::Spin {
             next = match patience {
@@ -57,6 +52,15 @@ impl Intake {
             self.note(delivery.detected.monotonic_ns);
         }
         next
+    }
+
+    /// How long to spin before sleeping; `u64::MAX` for ever.
+    fn spin_ns(&self) -> u64 {
+        match self.wait {
+            Wait::Spin => u64::MAX,
+            Wait::Adaptive if self.interval_ns < Self::BRISK_NS => Self::SPIN_NS,
+            Wait::Adaptive | Wait::Sleep => 0,
+        }
     }
 
     fn spin(&mut self, most_ns: u64) -> Result<Delivery, NoDelivery> {
@@ -80,5 +84,43 @@ impl Intake {
     fn note(&mut self, detected_ns: u64) {
         self.interval_ns = detected_ns.saturating_sub(self.detected_ns);
         self.detected_ns = detected_ns;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Outlet;
+
+    /// How long it spins for the frame behind two that were found so far from each other.
+    fn spins_after(wait: Wait, interval_ns: u64) -> u64 {
+        let inlet = Outlet::new("every".parse().unwrap(), 1).1;
+        let mut intake = Intake::new(inlet, wait, Spin::of(1));
+        intake.note(1_000_000_000);
+        intake.note(1_000_000_000 + interval_ns);
+        intake.spin_ns()
+    }
+
+    #[test]
+    fn whoever_adapts_stays_awake_for_frames_that_come_faster_than_wake_ups_pay() {
+        assert_eq!(spins_after(Wait::Adaptive, 10_000), Intake::SPIN_NS);
+        assert_eq!(spins_after(Wait::Adaptive, 1_000_000), 0);
+        assert_eq!(spins_after(Wait::Spin, 1_000_000), u64::MAX);
+        assert_eq!(spins_after(Wait::Sleep, 10_000), 0);
+    }
+
+    #[test]
+    fn whoever_waits_hears_of_the_end_and_of_the_end_of_his_patience() {
+        for wait in [Wait::Spin, Wait::Adaptive, Wait::Sleep] {
+            for interval_ns in [1000, 1_000_000] {
+                let (outlet, inlet) = Outlet::new("every".parse().unwrap(), 1);
+                let mut intake = Intake::new(inlet, wait, Spin::of(usize::MAX));
+                intake.note(interval_ns);
+                let next = intake.next(Some(Duration::from_micros(300)));
+                assert_eq!(next.err(), Some(NoDelivery::Yet), "{wait:?}");
+                drop(outlet);
+                assert_eq!(intake.next(None).err(), Some(NoDelivery::EverAgain), "{wait:?}");
+            }
+        }
     }
 }
