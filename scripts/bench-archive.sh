@@ -1,22 +1,26 @@
 #!/usr/bin/env bash
-# How fast the archive is written to a disk, against fio in the same run: frames of 225 KB in records of
-# 233,472 bytes, past the page cache, by io_uring with registered buffers and a registered file, into
-# space that is reserved. Both write from the same kind of pages. Prints rows of a Markdown table.
-#   bench-archive.sh [--mib N] [--rounds N] [--depth N] [--dir D]   default 4096, 5, 8, the target directory
-# Takes N MiB on the disk of D; everything is removed at the end.
+# How fast the archive is written to a disk, against fio in the same run: records past the page cache,
+# by io_uring with registered buffers and a registered file, into space that is reserved. Both write
+# blocks of the same size from the same kind of pages. Prints rows of a Markdown table.
+#   bench-archive.sh [--mib N] [--rounds N] [--payload BYTES] [--depth N] [--dir D]
+# Default 4096, 5, 230400 (a record of 233,472 bytes), 8, the target directory. Takes N MiB on the disk of
+# D; everything is removed at the end.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-mib=4096 rounds=5 depth=8 dir=${CARGO_TARGET_DIR:-$root/target}
+mib=4096 rounds=5 payload=230400 depth=8 dir=${CARGO_TARGET_DIR:-$root/target}
 while [ $# -gt 0 ]; do
   case $1 in
     --mib) mib=$2 ;;
     --rounds) rounds=$2 ;;
+    --payload) payload=$2 ;;
     --depth) depth=$2 ;;
     --dir) dir=$2 ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift 2
 done
+# Record header, frame header, payload, zeros and trailer, up to a multiple of 4096.
+block=$(((96 + 32 + (payload + 15) / 32 * 32 + 32 + 4095) / 4096 * 4096))
 if ! command -v fio > /dev/null; then
   echo "bench-archive.sh needs fio: apt install fio, dnf install fio or brew install fio" >&2
   exit 2
@@ -33,7 +37,7 @@ mkdir -p "$dir"
 scratch=$(mktemp -d -p "$dir" bench-archive.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 
-ours() { "$bench" --dir "$scratch/archive" --mib "$mib" --depth "$depth" --pages "$1"; }
+ours() { "$bench" --dir "$scratch/archive" --mib "$mib" --payload "$payload" --depth "$depth" --pages "$1"; }
 
 # fio takes huge pages from a pool that has to be set aside beforehand, and the archive takes them from the
 # system; by the tunables of glibc (2.35 and newer) fio does the same.
@@ -43,7 +47,7 @@ fio_once() {
     tunables=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.top_pad=8388608
     options=(--iomem_align=2097152)
   fi
-  GLIBC_TUNABLES=$tunables fio --name=archive --filename="$scratch/fio" --rw=write --bs=233472 --size="${mib}m" \
+  GLIBC_TUNABLES=$tunables fio --name=archive --filename="$scratch/fio" --rw=write --bs="$block" --size="${mib}m" \
     --ioengine=io_uring --iodepth="$depth" --direct=1 --fixedbufs --registerfiles --fallocate=posix \
     --end_fsync=1 --unlink=1 --output-format=json "${options[@]}" > "$scratch/fio.json"
   "$python" - "$scratch/fio.json" "$1" <<'PYTHON'
@@ -89,7 +93,7 @@ for round in $(seq "$rounds"); do
   done
 done | tee "$scratch/rounds" >&2
 
-"$python" - "$scratch/rounds" "$depth" <<'PYTHON'
+"$python" - "$scratch/rounds" "$depth" "$block" <<'PYTHON'
 import json, statistics, sys
 runs = [json.loads(line) for line in open(sys.argv[1])]
 print("| archive to disk | GB/s | fio GB/s | ratio (median, least to most) | CPU s/GB | fio CPU s/GB |")
@@ -102,7 +106,7 @@ for kind in dict.fromkeys(run["pages"] for run in runs):
     ratios = [speed(a) / speed(b) for a, b in zip(own, fio)]
     middle = lambda of, what: statistics.median(map(what, of))
     how = own[0]["engine"] + (", direct" if own[0]["direct"] else ", buffered")
-    print(f"| 225 KB frames, depth {sys.argv[2]}, {kind} pages, {how}, {len(ratios)} rounds "
+    print(f"| blocks of {int(sys.argv[3]):,} bytes, depth {sys.argv[2]}, {kind} pages, {how}, {len(ratios)} rounds "
           f"| {middle(own, speed):.2f} | {middle(fio, speed):.2f} "
           f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
           f"| {middle(own, cost):.3f} | {middle(fio, cost):.3f} |")

@@ -1,8 +1,9 @@
-//! How fast an archive is written, and at what price: frames of 225 KB that lie in their slabs are
-//! appended as fast as the archive takes them. `scripts/bench-archive.sh` runs it beside fio.
+//! How fast an archive is written, and at what price: frames that lie in their slabs are appended as
+//! fast as the archive takes them. `scripts/bench-archive.sh` runs it beside fio.
 //!
 //! ```text
-//! archive [--dir D] [--mib N] [--depth N] [--pages small|huge] [--engine auto|uring|pwrite] [--keep]
+//! archive [--dir D] [--mib N] [--payload BYTES] [--depth N] [--pages small|huge]
+//!         [--engine auto|uring|pwrite] [--keep]
 //! ```
 //! Prints one line of JSON: bytes of records written, seconds from the first append until all of it is
 //! durable, seconds of processor time in user and kernel mode, and how it was written.
@@ -28,9 +29,6 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 type Failure = Box<dyn std::error::Error>;
 
-const PAYLOAD_BYTES: usize = 230_400;
-/// Payload, zeros and trailer, then the gap.
-const SLOT_BYTES: usize = (PAYLOAD_BYTES + 15) / 32 * 32 + 64;
 /// Frames that take turns: as many as are in flight and as many as wait.
 const FRAMES: usize = 16;
 /// As the pipeline appends them.
@@ -39,6 +37,7 @@ const BURST_FRAMES: u64 = 16;
 struct Arguments {
     dir: PathBuf,
     bytes: u64,
+    payload_bytes: usize,
     huge: bool,
     keep: bool,
     options: ArchiveOptions,
@@ -47,7 +46,8 @@ struct Arguments {
 fn arguments() -> Result<Arguments, Failure> {
     let dir = std::env::temp_dir().join(format!("archive-bench-{}", std::process::id()));
     let options = ArchiveOptions::default();
-    let mut found = Arguments { dir, bytes: 64 << 20, huge: true, keep: false, options };
+    let (bytes, payload_bytes) = (64 << 20, 230_400);
+    let mut found = Arguments { dir, bytes, payload_bytes, huge: true, keep: false, options };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} takes a value"));
@@ -57,6 +57,7 @@ fn arguments() -> Result<Arguments, Failure> {
             "--keep" => found.keep = true,
             "--dir" => found.dir = value()?.into(),
             "--mib" => found.bytes = value()?.parse::<u64>()? << 20,
+            "--payload" => found.payload_bytes = value()?.parse()?,
             "--depth" => found.options.depth = value()?.parse()?,
             "--pages" => found.huge = value()? == "huge",
             "--engine" => {
@@ -72,19 +73,25 @@ fn arguments() -> Result<Arguments, Failure> {
     Ok(found)
 }
 
+/// Payload, zeros and trailer, then the gap.
+fn slot_bytes(payload_bytes: usize) -> usize {
+    (payload_bytes + 15) / 32 * 32 + 64
+}
+
 /// Writes frames into a ring as a camera does that stamps no headers, and tells of them.
-fn emit(ring: &File, page: &File) -> io::Result<()> {
+fn emit(payload_bytes: usize, ring: &File, page: &File) -> io::Result<()> {
+    let slot_bytes = slot_bytes(payload_bytes);
     for number in 0..FRAMES {
         let mut slot: Vec<u8> =
-            (0..PAYLOAD_BYTES).map(|at| (at * 31 + number) as u8 & 0x7F).collect();
-        slot.resize(SLOT_BYTES - 32 - 12, 0);
+            (0..payload_bytes).map(|at| (at * 31 + number) as u8 & 0x7F).collect();
+        slot.resize(slot_bytes - 32 - 12, 0);
         slot.extend((1_000_000_000 + number as u32).to_le_bytes());
         slot.extend(0u32.to_le_bytes());
-        slot.extend((PAYLOAD_BYTES as u32 | 0xFF00_0000).to_le_bytes());
-        slot.resize(SLOT_BYTES, 0);
-        ring.write_all_at(&slot, (number * SLOT_BYTES) as u64)?;
+        slot.extend((payload_bytes as u32 | 0xFF00_0000).to_le_bytes());
+        slot.resize(slot_bytes, 0);
+        ring.write_all_at(&slot, (number * slot_bytes) as u64)?;
     }
-    let end = (FRAMES * SLOT_BYTES) as u64;
+    let end = (FRAMES * slot_bytes) as u64;
     for counter in [reg::RESERVED, reg::WRITTEN, reg::COMPLETE] {
         page.write_all_at(&end.to_le_bytes(), counter as u64)?;
     }
@@ -92,18 +99,19 @@ fn emit(ring: &File, page: &File) -> io::Result<()> {
 }
 
 /// Frames in slabs, by the way that every frame takes.
-fn frames(huge: bool) -> Result<Vec<Frame>, Failure> {
+fn frames(payload_bytes: usize, huge: bool) -> Result<Vec<Frame>, Failure> {
+    let slot_bytes = slot_bytes(payload_bytes);
     let (ring, page) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    let ring_bytes = ((FRAMES + 1) * SLOT_BYTES).next_multiple_of(reg::PAGE_BYTES) as u64;
+    let ring_bytes = ((FRAMES + 1) * slot_bytes).next_multiple_of(reg::PAGE_BYTES) as u64;
     ring.set_len(ring_bytes)?;
     page.set_len(reg::PAGE_BYTES as u64)?;
     page.write_all_at(&reg::MAGIC_VALUE.to_le_bytes(), reg::MAGIC as u64)?;
     page.write_all_at(&reg::VERSION_VALUE.to_le_bytes(), reg::VERSION as u64)?;
     page.write_all_at(&ring_bytes.to_le_bytes(), reg::RING_BYTES as u64)?;
-    page.write_all_at(&(SLOT_BYTES as u64).to_le_bytes(), reg::MAX_SLOT_BYTES as u64)?;
+    page.write_all_at(&(slot_bytes as u64).to_le_bytes(), reg::MAX_SLOT_BYTES as u64)?;
     let device = Arc::new(Device::from_fds(&ring, Some(&page))?);
     let tail = Tail::attach(&device, StartAt::Newest)?;
-    emit(&ring, &page)?;
+    emit(payload_bytes, &ring, &page)?;
     let pool = match huge {
         true => SlabPool::with_huge_pages(64 << 20),
         false => SlabPool::new(64 << 20),
@@ -139,7 +147,7 @@ fn write(mut archive: Archive, frames: &[Frame], bytes: u64) -> ArchiveCounters 
 
 fn main() -> Result<(), Failure> {
     let arguments = arguments()?;
-    let frames = frames(arguments.huge)?;
+    let frames = frames(arguments.payload_bytes, arguments.huge)?;
     let options = arguments.options.clone();
     let archive = Archive::create(&arguments.dir, Session::default(), options, Moment::now())?;
     let (before, began) = (processor_time()?, Instant::now());
