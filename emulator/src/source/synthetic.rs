@@ -246,9 +246,12 @@ mod tests {
             let picture = source.next(number, TIME).unwrap();
             longest = longest.max(picture.payload.len());
             let expected = Told { number: number as u32 % 3, sec: 0, usec: 0, kind: KIND_CYCLE };
-            assert_eq!(told(&picture), Some(expected));
+            assert_eq!((told(&picture), picture.crc32c), (Some(expected), None));
         }
         assert_eq!(source.payload_bytes_max() as usize, longest);
+        source.keep_checksums();
+        let picture = source.next(5, TIME).unwrap();
+        assert_eq!(picture.crc32c, Some(crc_fast::crc32_iscsi(picture.payload)));
     }
 
     #[test]
