@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# What the program reaches, as ratios to a reference in the same run, and on which machine. Writes
+# BENCHMARKS.md; takes some ten minutes, on a machine that does nothing else.
+#   bench.sh [--short]   only what needs no disk and no other program, printed and not written
+set -euo pipefail
+cd "$(dirname "$0")/.."
+short=${1:-}
+[ -z "$short" ] || [ "$short" = --short ] || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+
+# section TITLE WHAT COMMAND...: what a command prints.
+section() {
+  local title=$1 what=$2
+  shift 2
+  printf '\n## %s\n\n%s\n\n    %s\n\n```text\n' "$title" "$what" "$*"
+  "$@" 2> "$log" | sed '/./,$!d' || { cat "$log" >&2; exit 1; }
+  printf '```\n'
+}
+
+machine() {
+  local model cores
+  model=$(lscpu | sed -n 's/^Model name: *//p')
+  cores=$(nproc)
+  printf '%s, %s cores, L2 %s, L3 %s, Linux %s, %s, commit %s.\n' "$model" "$cores" \
+    "$(lscpu | sed -n 's/^L2 cache: *//p')" "$(lscpu | sed -n 's/^L3 cache: *//p')" \
+    "$(uname -r)" "$(rustc --version | cut -d' ' -f1,2)" "$(git rev-parse --short HEAD)"
+}
+
+bench() { section "$1" "$2" cargo bench -p "$3" --bench "$4" -- ratios; }
+
+all() {
+  printf '# Benchmarks\n\nWritten by `scripts/bench.sh`. Ratios compare with a reference that took turns with it in the same\n'
+  printf 'run; they are medians. Absolute figures are those of one machine on one day:\n\n'
+  machine
+  bench "Copy and check" "A frame from the ring into a slab, nobody writes. Goals: 0.92 of memcpy, with CRC-32C 0.88, into slabs in turns 1.30." \
+    circbuf-driver kernels
+  bench "The whole driver beside a camera at full speed" "The camera waits for the driver, so that every frame is taken; the worker runs on the capturing thread. Goals at 225 KB: 0.80 of a bare memcpy, twice of memcpy and memchr; 0.80 of memcpy for the kernel alone." \
+    circbuf-driver throughput
+  bench "End of a frame to checked in its slab" "Goals: at most 5 notifications where the device tells how far it is in a frame, otherwise 1.2 of notification and copy." \
+    circbuf-driver latency
+  bench "From the tail to the worker" "Two threads. Goals: at most 2 bare one-way notifications when both spin, 1.2 of waking by an eventfd when the worker sleeps." \
+    circbuf-driver handoff
+  bench "The camera at full speed" "Nobody reads. Goal: 0.6 of memcpy into the same kind of mapping." \
+    circbuf-emulator load
+  [ -z "$short" ] || return 0
+  section "Archive" "Against fio with blocks of the same size from the same kind of pages. Goal: 0.90; CPU 0.02 s a GB." \
+    scripts/bench-archive.sh
+  section "CPU at 1000 frames a second" "Frames of 180 KB, archived; seconds of CPU a second." \
+    scripts/measure-cpu.sh
+}
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if [ -n "$short" ]; then
+  all
+else
+  all > BENCHMARKS.md.new
+  mv BENCHMARKS.md.new BENCHMARKS.md
+  echo "bench.sh: wrote BENCHMARKS.md"
+fi
