@@ -10,7 +10,7 @@
 //! Counters only grow, and reading never resets them. All of them stand behind one lock and every
 //! event changes all the numbers that it touches at once, so that the books close at any moment, not only at
 //! the end. The capturing thread alone takes that lock for a frame: it enters the frame as in flight before it
-//! offers it, and what a consumer's threads have done with theirs they note in a [`Tally`], which joins the
+//! offers it, and what a consumer's threads have done with theirs they note in a tally, which joins the
 //! books when somebody opens them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
