@@ -216,7 +216,10 @@ impl Pipeline {
             .as_ref()
             .map(|_| Outlet::new(options.arch.policy, options.capacity(&options.arch)))
             .unzip();
-        let pool = SlabPool::new(options.slab_bytes);
+        let pool = match archive {
+            Some(_) => SlabPool::with_huge_pages(options.slab_bytes),
+            None => SlabPool::new(options.slab_bytes),
+        };
         let mut capture =
             Capture::new(Arc::clone(&device), tail, pool, options.origin, (proc, arch));
         if let Some(credit) = &options.credit {
