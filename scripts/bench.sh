@@ -43,9 +43,9 @@ all() {
     circbuf-emulator load
   [ -z "$short" ] || return 0
   section "Archive" "Against fio with blocks of the same size from the same kind of pages. Goal: 0.90; CPU 0.02 s a GB." \
-    scripts/bench-archive.sh
+    scripts/bench-archive.sh --mib 2048
   section "CPU at 1000 frames a second" "Frames of 180 KB, archived; seconds of CPU a second." \
-    scripts/measure-cpu.sh
+    scripts/measure-cpu.sh adaptive
 }
 
 log=$(mktemp)

@@ -115,6 +115,10 @@ impl Archive {
     ///
     /// Blocks while as many writes as the depth allows are in flight, and at the end of a segment
     /// until it is sealed. A write may be begun only with the next [`Archive::poll`].
+    ///
+    /// # Panics
+    /// If the frame is no record: the [`Capture`](crate::capture::Capture) that it comes from has to have
+    /// an outlet for the archive, which takes it.
     pub fn append(&mut self, frame: Frame, now: Moment) {
         let record_bytes = frame.record().len() as u64;
         if self.ready(record_bytes, now) {
