@@ -182,8 +182,8 @@ impl Fpga {
 
     /// Writes at most `burst_bytes` (at least one chunk) of the frame that was begun with this
     /// `payload`. All of them are announced at once; what is written of them is published every 8 KiB,
-    /// for a driver that streams behind the FPGA. When all its bytes are written, the next step is the interrupt: the header is
-    /// stamped, and the frame is published as complete.
+    /// for a driver that streams behind the FPGA. When all its bytes are written, the next step is the
+    /// interrupt: the header is stamped, and the frame is published as complete.
     ///
     /// # Panics
     /// If no frame was begun, or with a payload of another length.
