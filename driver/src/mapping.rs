@@ -75,7 +75,7 @@ impl Mapping {
     }
 
     /// Maps a ring: the first `bytes` of `file` twice in a row, so that bytes that wrap are one stretch of
-    /// addresses. All of it is there at once: no load waits for a page.
+    /// addresses. The pages are asked for at once, so that no load has to wait for one later.
     ///
     /// # Errors
     /// Whatever the system says; it needs a multiple of its page size.
