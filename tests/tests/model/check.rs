@@ -23,6 +23,12 @@ pub struct Law {
     pub reach: bool,
     /// Point 4: and the FPGA was not reset.
     pub epoch: bool,
+    /// Point 4 of a copy that began before its frame was complete.
+    pub reach_ahead: bool,
+    /// What was copied ahead belongs to the frame that starts there.
+    pub ahead_start: bool,
+    /// In that epoch.
+    pub ahead_epoch: bool,
     /// Where there is a pointer: `reserved` is the largest slot ahead of it.
     pub margin: bool,
     /// Where there is a pointer: for how long it is believed.
@@ -62,6 +68,9 @@ impl Law {
         kept: true,
         reach: true,
         epoch: true,
+        reach_ahead: true,
+        ahead_start: true,
+        ahead_epoch: true,
         margin: true,
         clock: Clock::Below,
         guard: Guard::Trailer,

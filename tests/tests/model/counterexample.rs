@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::check::Check;
 use super::machine::{Machine, Move, State};
-use super::reader::{Step, Verdict};
+use super::reader::{Poll, Step, Verdict};
 use super::world::{Camera, GAP, Tells, Word};
 use super::writer::Op;
 
@@ -129,7 +129,8 @@ fn fpga(machine: &Machine, states: &[State], way: &[Move], run: Range<usize>) ->
         let all = machine.programs.fpga[from..usize::from(*end)].iter().filter(|op| of_frame(op));
         let range = from..usize::from(*end);
         let here = ops.iter().filter(|(at, op)| range.contains(at) && of_frame(op));
-        if here.clone().count() == all.count() {
+        let is_whole = machine.frames[frame].number.is_some();
+        if is_whole && here.clone().count() == all.count() {
             whole.push(frame.to_string());
         } else {
             words.extend(here.map(|(_, op)| match op {
@@ -153,22 +154,22 @@ fn fpga(machine: &Machine, states: &[State], way: &[Move], run: Range<usize>) ->
     told.join(", ")
 }
 
-/// What the last changes of what the camera tells were.
+/// What the last changes of what the camera tells were, in their order.
 fn registers(tells: Tells, ops: impl Iterator<Item = Op>) -> Vec<String> {
-    let (mut reserved, mut complete) = (None, None);
+    let mut last: Vec<(&str, u8)> = vec![];
     for op in ops {
-        match op {
-            Op::Reserved(cursor) => reserved = Some(format!("reserved {cursor}")),
-            Op::Publish(progress) if tells == Tells::Counters => {
-                complete = Some(format!("complete {}", progress.complete));
-            }
-            Op::Publish(progress) if tells == Tells::Pointer => {
-                complete = Some(format!("pointer {}", progress.complete));
-            }
-            _ => {}
-        }
+        let told = match op {
+            Op::Epoch(number) => ("epoch", number),
+            Op::Reserved(cursor) => ("reserved", cursor),
+            Op::Written(cursor) => ("written", cursor),
+            Op::Publish(progress) if tells.counts() => ("complete", progress.complete),
+            Op::Publish(progress) if tells == Tells::Pointer => ("pointer", progress.complete),
+            _ => continue,
+        };
+        last.retain(|(name, _)| *name != told.0);
+        last.push(told);
     }
-    reserved.into_iter().chain(complete).collect()
+    last.into_iter().map(|(name, number)| format!("{name} {number}")).collect()
 }
 
 fn handler(machine: &Machine, states: &[State], way: &[Move], run: Range<usize>) -> String {
@@ -200,6 +201,12 @@ fn reader(machine: &Machine, states: &[State], way: &[Move], run: Range<usize>) 
         let seen = seen.unwrap_or_default();
         match now.step {
             Step::Attach => told.push(format!("waits at {}", next.start)),
+            Step::Poll if Poll::of(load) == Poll::Follow => {
+                told.push(format!("written {}", state.written));
+            }
+            Step::Poll if Poll::of(load) == Poll::GiveUp => {
+                told.push(format!("goes on at {}", next.start));
+            }
             Step::Poll if machine.camera.tells == Tells::Pointer => {
                 told.push(format!("pointer {}", state.progress.complete));
             }
@@ -208,14 +215,15 @@ fn reader(machine: &Machine, states: &[State], way: &[Move], run: Range<usize>) 
                 told.push(format!("finds {seen}"));
             }
             Step::Before => told.push("checks FF".into()),
-            Step::Copy => copied.push(seen),
+            Step::Ahead | Step::Copy => copied.push(seen),
             Step::After if machine.check == Check::SignatureAfter => told.push("checks FF".into()),
             Step::After | Step::AfterGuard => again.push(seen),
             Step::Reach => again.push(reach(machine, state)),
             Step::GuardReach | Step::Epoch | Step::Done(_) => {}
         }
-        if now.step == Step::Copy && next.step != Step::Copy || at + 1 == run.end {
-            told.extend((!copied.is_empty()).then(|| format!("copies {}", copied.join(" "))));
+        if next.step != now.step || at + 1 == run.end {
+            let copies = if now.step == Step::Ahead { "copies ahead" } else { "copies" };
+            told.extend((!copied.is_empty()).then(|| format!("{copies} {}", copied.join(" "))));
             copied.clear();
         }
     }

@@ -10,7 +10,7 @@ use super::world::{Burst, Camera, Fault, Gap, Interrupts, Layout, Memory};
 
 /// Explores all these cameras, and demands that each delivers, but only what is whole.
 #[track_caller]
-fn all_whole(cameras: impl IntoIterator<Item = Camera>, check: Check) -> Found {
+pub fn all_whole(cameras: impl IntoIterator<Item = Camera>, check: Check) -> Found {
     let mut sum = Found::default();
     for camera in cameras {
         // Where a gap is skipped, a lost interrupt leaves the header of the lap before: see below.
@@ -25,7 +25,7 @@ fn all_whole(cameras: impl IntoIterator<Item = Camera>, check: Check) -> Found {
 }
 
 /// The same camera with each of the three gaps.
-fn with_gaps(camera: Camera) -> impl Iterator<Item = Camera> {
+pub fn with_gaps(camera: Camera) -> impl Iterator<Item = Camera> {
     GAPS.into_iter().map(move |gap| Camera { gap, ..camera })
 }
 

@@ -22,6 +22,7 @@ const COALESCED_MAX: u8 = 1;
 pub struct State {
     pub ring: [Word; RING_MAX],
     pub reserved: u8,
+    pub written: u8,
     pub progress: Progress,
     pub epoch: u8,
     pub fpga: Buffer,
@@ -64,6 +65,7 @@ impl Machine {
         State {
             ring: [Word::Zero; RING_MAX],
             reserved: 0,
+            written: 0,
             progress: Progress::default(),
             epoch: 0,
             fpga: Buffer::new(&self.programs.fpga),
@@ -220,6 +222,7 @@ fn store(state: &mut State, op: Op) {
             state.ring[place] = Word::Mark { signed, length, meta };
         }
         Op::Reserved(cursor) => state.reserved = cursor,
+        Op::Written(cursor) => state.written = cursor,
         Op::Publish(progress) => state.progress = progress,
         Op::Epoch(epoch) => state.epoch = epoch,
         Op::Fence => {}

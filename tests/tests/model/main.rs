@@ -20,6 +20,7 @@ mod rings;
 mod world;
 mod writer;
 
+mod ahead;
 mod law;
 mod orders;
 mod plain;

@@ -3,9 +3,14 @@
 //! It does one load at a time and may sleep between any two. Loads between two fences form a group;
 //! where the memory is weak, those of a group happen in any order.
 
-use super::check::{Check, Clock, Guard};
+use super::check::{Check, Clock, Guard, Law};
 use super::machine::{Machine, State};
 use super::world::{GAP, LENGTH_MAX, Memory, Tells, Word, slot};
+use super::writer::Progress;
+use ahead::Ahead;
+pub use ahead::Poll;
+
+mod ahead;
 
 /// What a reader does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +19,8 @@ pub enum Step {
     Attach,
     /// Looks whether a frame is complete.
     Poll,
+    /// Copies what is written of one that is not.
+    Ahead,
     /// Looks for a signature at the start.
     Mark,
     /// Looks for the trailer to which the length in the header leads.
@@ -79,6 +86,7 @@ pub struct Reader {
     header: [Word; 2],
     /// Payload and trailer.
     copy: [Word; LENGTH_MAX + 2],
+    ahead: Ahead,
     copied: Copied,
 }
 
@@ -104,6 +112,7 @@ impl Reader {
         before: Word::Zero,
         header: [Word::Zero; 2],
         copy: [Word::Zero; LENGTH_MAX + 2],
+        ahead: Ahead::NONE,
         copied: Copied::Damaged,
     };
 
@@ -111,6 +120,8 @@ impl Reader {
     fn group(&self, machine: &Machine) -> std::ops::Range<u8> {
         let from = if machine.camera.stamped() { 0 } else { HEADER };
         match (self.step, machine.check) {
+            (Step::Poll, _) => Poll::all(machine.camera.tells),
+            (Step::Ahead, _) => self.ahead.group(),
             (Step::Search, _) => 1..machine.camera.layout.length_max() + 1,
             (Step::Copy, _) => from..HEADER + self.length + 1,
             (Step::After, Check::Law(_)) => 0..AGAIN_MARK + 1,
@@ -119,9 +130,10 @@ impl Reader {
         }
     }
 
-    /// Which loads may be next. Those of a search are alternatives.
+    /// Which loads may be next. Those of a search are alternatives, and ways to poll.
     pub fn loads(&self, machine: &Machine) -> impl Iterator<Item = u8> {
-        let any_order = machine.camera.memory != Memory::Fifo || self.step == Step::Search;
+        let alternatives = matches!(self.step, Step::Search | Step::Poll);
+        let any_order = machine.camera.memory != Memory::Fifo || alternatives;
         let loaded = self.loaded;
         let bare_check = self.step == Step::After && !machine.camera.stamped();
         let waiting = self.group(machine).filter(move |&load| {
@@ -144,7 +156,7 @@ impl Reader {
             Step::Chain => Some(layout.at(self.boundary + layout.ring - GAP - 1)),
             Step::Search => Some(in_frame(load)),
             Step::Copy if load < HEADER => Some(header[usize::from(load)]),
-            Step::Copy => Some(in_frame(load - HEADER)),
+            Step::Ahead | Step::Copy => Some(in_frame(load - HEADER)),
             Step::After if load == AGAIN_TRAILER => Some(in_frame(self.length)),
             Step::Guard | Step::AfterGuard => Some(guard()),
             Step::After => Some(header[usize::from(load - 1)]),
@@ -157,15 +169,21 @@ impl Reader {
         let word = self.place(machine, load).map_or(Word::Zero, |place| state.ring[place]);
         match self.step {
             Step::Attach => self.attach(machine, state),
-            Step::Poll => self.poll(machine, state),
+            Step::Poll => match Poll::of(load) {
+                Poll::Take => self.poll(machine, state),
+                Poll::GiveUp => self.go_to_complete(state),
+                Poll::Follow => self.look_ahead(machine, state),
+            },
+            Step::Ahead => self.copy_ahead(machine, word, load),
             Step::Mark => self.find_mark(machine, word),
             Step::Trailer => self.find_trailer(machine, word),
             Step::Chain => self.follow(machine, word),
             Step::Search => self.search(machine, word, load),
             Step::Guard => self.look_before(machine, word),
-            Step::GuardReach if self.is_guard_untouched(machine, state) => self.step = Step::Copy,
+            Step::GuardReach if self.is_guard_untouched(machine, state) => self.begin_copy(machine),
             Step::GuardReach => self.refuse(),
-            Step::Before => self.check_signature(word, Step::Copy),
+            Step::Before if self.is_lawful(word) => self.begin_copy(machine),
+            Step::Before => self.refuse(),
             Step::Copy => self.copy(machine, word, load),
             Step::After => self.look_again(machine, word, load),
             Step::AfterGuard if word == self.before => self.ask_reach(machine),
@@ -185,14 +203,18 @@ impl Reader {
         self.step = Step::Done(Verdict::Delivered(self.copied));
     }
 
-    /// Begins behind the newest whole frame; one without counters has just read that one.
+    /// To behind the newest whole frame.
+    fn go_to_complete(&mut self, state: &State) {
+        let Progress { epoch, complete, frames } = state.progress;
+        (self.start, self.number, self.epoch) = (complete, frames, epoch);
+    }
+
+    /// One without counters has just read the newest whole frame.
     fn attach(&mut self, machine: &Machine, state: &State) {
-        let progress = state.progress;
-        (self.start, self.number, self.epoch) =
-            (progress.complete, progress.frames, progress.epoch);
+        self.go_to_complete(state);
         if machine.camera.tells == Tells::Pointer {
             self.polled_at = machine.bus_moved(state);
-            self.complete = progress.complete;
+            self.complete = state.progress.complete;
         }
         self.step = match (machine.camera.tells, machine.camera.stamped()) {
             (Tells::Nothing, true) => Step::Mark,
@@ -290,7 +312,7 @@ impl Reader {
 
     fn found(&mut self, machine: &Machine, trailer: Word, length: u8) {
         (self.trailer, self.length, self.boundary) = (trailer, length, 0);
-        let counted = machine.camera.tells == Tells::Counters;
+        let counted = machine.camera.tells.counts();
         if counted {
             self.complete = 0;
         }
@@ -298,33 +320,28 @@ impl Reader {
             Check::SignatureBefore => Step::Before,
             Check::Law(law) if law.start_and_end && counted => Step::Guard,
             _ if guards(machine) => Step::Guard,
-            _ => Step::Copy,
+            _ => return self.begin_copy(machine),
         };
     }
 
     fn look_before(&mut self, machine: &Machine, word: Word) {
-        let (fits, next) = match machine.camera.tells {
-            Tells::Counters => {
-                (machine.may_start(self.start, word, self.trailer), Step::GuardReach)
-            }
-            _ => (machine.is_before(word, self.number, self.trailer), Step::Copy),
+        let counted = machine.camera.tells.counts();
+        let fits = match counted {
+            true => machine.may_start(self.start, word, self.trailer),
+            false => machine.is_before(word, self.number, self.trailer),
         };
         if !fits {
             return self.refuse();
         }
         self.before = if guards(machine) { word } else { Word::Zero };
-        self.step = next;
+        match counted {
+            true => self.step = Step::GuardReach,
+            false => self.begin_copy(machine),
+        }
     }
 
     fn is_guard_untouched(&self, machine: &Machine, state: &State) -> bool {
         state.reserved < self.start + machine.camera.layout.ring - GAP
-    }
-
-    fn check_signature(&mut self, word: Word, next: Step) {
-        match self.is_lawful(word) {
-            true => self.step = next,
-            false => self.refuse(),
-        }
     }
 
     /// Whether a header's last word says FF FF and the length of the candidate.
@@ -333,11 +350,7 @@ impl Reader {
     }
 
     fn copy(&mut self, machine: &Machine, word: Word, load: u8) {
-        let law = machine.law();
-        let is_trailer = load == HEADER + self.length;
-        let bad_content = (HEADER..HEADER + self.length).contains(&load) && word.has_pair();
-        let bad_trailer = is_trailer && word != self.trailer;
-        if law.is_some_and(|law| law.content && bad_content || law.kept && bad_trailer) {
+        if !self.fits(machine, word, load) {
             return self.refuse();
         }
         match load.checked_sub(HEADER) {
@@ -345,9 +358,21 @@ impl Reader {
             None => self.header[usize::from(load)] = word,
         }
         self.loaded |= 1 << load;
-        if self.loads(machine).next().is_some() {
-            return;
+        if self.loads(machine).next().is_none() {
+            self.end_copy(machine);
         }
+    }
+
+    /// Whether a word can be that part of the frame.
+    fn fits(&self, machine: &Machine, word: Word, load: u8) -> bool {
+        let is_trailer = load == HEADER + self.length;
+        let bad_content = (HEADER..HEADER + self.length).contains(&load) && word.has_pair();
+        let bad_trailer = is_trailer && word != self.trailer;
+        let refuses = |law: &Law| law.content && bad_content || law.kept && bad_trailer;
+        !machine.law().is_some_and(refuses)
+    }
+
+    fn end_copy(&mut self, machine: &Machine) {
         self.copied = machine.judge(self);
         (self.copy, self.loaded) = (Reader::NEW.copy, 0);
         match machine.check {
@@ -360,11 +385,7 @@ impl Reader {
 
     fn look_again(&mut self, machine: &Machine, word: Word, load: u8) {
         if matches!(machine.check, Check::SignatureAfter) {
-            self.check_signature(word, Step::After);
-            if self.step == Step::After {
-                self.deliver();
-            }
-            return;
+            return if self.is_lawful(word) { self.deliver() } else { self.refuse() };
         }
         let holds = match load {
             AGAIN_TRAILER => word == self.trailer,
@@ -386,7 +407,8 @@ impl Reader {
     fn ask_reach(&mut self, machine: &Machine) {
         self.loaded = 0;
         (self.header, self.trailer, self.before) = (Reader::NEW.header, Word::Zero, Word::Zero);
-        let reach = machine.law().is_some_and(|law| law.reach);
+        let is_ahead = std::mem::replace(&mut self.ahead, Ahead::NONE) != Ahead::NONE;
+        let reach = machine.law().is_some_and(|law| law.reach && (law.reach_ahead || !is_ahead));
         match machine.camera.tells != Tells::Nothing && reach {
             true => self.step = Step::Reach,
             false => self.deliver(),
@@ -397,7 +419,7 @@ impl Reader {
         let limit = self.start + machine.camera.layout.ring - GAP;
         let law = machine.law().expect("only the law comes here");
         let (reserved, next) = match machine.camera.tells {
-            Tells::Counters => (state.reserved, law.epoch.then_some(Step::Epoch)),
+            tells if tells.counts() => (state.reserved, law.epoch.then_some(Step::Epoch)),
             _ if !self.extend_pointer(machine, state) => return self.refuse(),
             _ if law.margin => (self.complete + machine.camera.layout.slot_max(), None),
             _ => (self.complete, None),

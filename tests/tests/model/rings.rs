@@ -39,6 +39,12 @@ pub const COUNTED: Camera = Camera {
 /// The same, bare.
 pub const COUNTED_BARE: Camera = Camera { interrupts: Interrupts::None, ..COUNTED };
 
+/// And with `written`.
+pub const FOLLOWED: Camera = Camera { tells: Tells::Written, ..COUNTED };
+
+/// The same, bare.
+pub const FOLLOWED_BARE: Camera = Camera { tells: Tells::Written, ..COUNTED_BARE };
+
 /// A stamped ring that tells nothing else.
 pub const STAMPED: Camera = Camera { tells: Tells::Nothing, ..COUNTED };
 

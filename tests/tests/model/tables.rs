@@ -7,8 +7,8 @@ use super::counterexample::table;
 use super::explore::explore;
 use super::machine::Machine;
 use super::reader::Copied;
-use super::rings::{ACROSS, COUNTED, COUNTED_BARE, LAW, POINTED, SHORT, STAMPED};
-use super::world::{Breach, Burst, Camera, Gap, Interrupts};
+use super::rings::{ACROSS, COUNTED, COUNTED_BARE, FOLLOWED_BARE, LAW, POINTED, SHORT, STAMPED};
+use super::world::{Breach, Burst, Camera, Fault, Gap, Interrupts};
 
 /// One counterexample: what it shows, and where it is found.
 struct Case {
@@ -21,9 +21,39 @@ struct Case {
 
 const SHORTEST: Camera = Camera { layout: SHORT, ..STAMPED };
 
+fn case(title: &'static str, camera: Camera, check: Check) -> Case {
+    Case { title, camera, check, copied: Copied::Damaged }
+}
+
+/// Of copies that begin before their frame is complete.
+fn ahead() -> [Case; 4] {
+    let (law, followed) = (Law::WHOLE, Camera { layout: SHORT, ..FOLLOWED_BARE });
+    [
+        case(
+            "A copy that began ahead is torn as any other one: the law without point 4 for it",
+            followed,
+            Check::Law(Law { reach_ahead: false, ..law }),
+        ),
+        case(
+            "What was copied ahead belongs to one frame: the law without its start",
+            followed,
+            Check::Law(Law { ahead_start: false, ..law }),
+        ),
+        case(
+            "And to one epoch, because cursors return to 0: the law without its epoch",
+            Camera { fault: Fault::Reset(0), ..followed },
+            Check::Law(Law { ahead_epoch: false, ..law }),
+        ),
+        case(
+            "Broken assumption: `written` published in front of the bytes",
+            Camera { breach: Breach::WrittenBeforeBytes, ..followed },
+            LAW,
+        ),
+    ]
+}
+
 fn cases() -> [Case; 8] {
     let law = Law::WHOLE;
-    let case = |title, camera, check| Case { title, camera, check, copied: Copied::Damaged };
     [
         case("FF FF before the copy says nothing about the copy", SHORTEST, Check::SignatureBefore),
         case(
@@ -79,7 +109,7 @@ fn cases() -> [Case; 8] {
 
 fn document() -> String {
     let mut text = String::new();
-    for Case { title, camera, check, copied } in cases() {
+    for Case { title, camera, check, copied } in cases().into_iter().chain(ahead()) {
         let machine = Machine::new(camera, check);
         let found = explore(&machine, |delivered| delivered == copied);
         let way = found.way.expect("there is a counterexample");

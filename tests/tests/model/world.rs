@@ -82,10 +82,19 @@ pub enum Gap {
 pub enum Tells {
     /// `reserved`, `complete`, `frames` and `epoch`.
     Counters,
+    /// And `written`: the reader copies ahead.
+    Written,
     /// A pointer that moves at the end of a frame and wraps.
     Pointer,
     /// Nothing: there are only bytes.
     Nothing,
+}
+
+impl Tells {
+    /// Whether there are counters.
+    pub fn counts(self) -> bool {
+        matches!(self, Tells::Counters | Tells::Written)
+    }
 }
 
 /// In which order one party's stores reach the memory, and another's loads happen.
@@ -146,6 +155,8 @@ pub enum Breach {
     ReservedAfterBytes,
     ReservedUnfenced,
     CompleteBeforeBytes,
+    WrittenBeforeBytes,
+    WrittenUnfenced,
     SignatureFirst,
     /// This frame is longer than the largest that was promised, by so much that it runs over a
     /// slot and the first word of a payload.

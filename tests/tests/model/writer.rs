@@ -22,6 +22,7 @@ pub enum Op {
     /// Stores a length beside whatever meta index and signature are there.
     Length(usize, u8),
     Reserved(u8),
+    Written(u8),
     Publish(Progress),
     Epoch(u8),
     /// What comes behind it arrives behind what comes before it.
@@ -167,12 +168,12 @@ impl FrameWriter<'_> {
             Breach::PayloadAfterTrailer => usize::from(self.late_gap().is_some()),
             _ => pieces.len(),
         };
-        pieces.insert(place, (end + 1, trailer));
+        pieces.insert(place, self.piece(end + 1, trailer));
         let zeros = match self.camera.gap {
             Gap::Zero => self.zeros(end + 1),
             Gap::Late | Gap::Skip => vec![],
         };
-        pieces.push((frame.end(), zeros));
+        pieces.push(self.piece(frame.end(), zeros));
         pieces
     }
 
@@ -182,7 +183,19 @@ impl FrameWriter<'_> {
             true => Word::Pair { frame },
             false => Word::Payload { frame, index },
         };
-        (cursor + 1, vec![Op::Word(self.at(cursor), word)])
+        self.piece(cursor + 1, vec![Op::Word(self.at(cursor), word)])
+    }
+
+    /// With `written` behind it, where there is one.
+    fn piece(&self, cursor: u8, mut bytes: Vec<Op>) -> (u8, Vec<Op>) {
+        let written = Op::Written(cursor);
+        match self.camera.breach {
+            _ if self.camera.tells != Tells::Written => {}
+            Breach::WrittenBeforeBytes => bytes.splice(0..0, [written, Op::Fence]).for_each(drop),
+            Breach::WrittenUnfenced => bytes.push(written),
+            _ => bytes.extend([Op::Fence, written]),
+        }
+        (cursor, bytes)
     }
 
     fn zeros(&self, cursor: u8) -> Vec<Op> {
@@ -203,7 +216,7 @@ impl FrameWriter<'_> {
 
     /// All that the FPGA issues for the frame.
     fn fpga(&self) -> Vec<Op> {
-        let announces = self.camera.tells == Tells::Counters;
+        let announces = self.camera.tells.counts();
         let mut ops = vec![];
         let mut pieces = self.pieces();
         if self.camera.burst == Burst::Frame {
@@ -239,11 +252,13 @@ impl FrameWriter<'_> {
         ops
     }
 
-    fn reset(&self) -> [Op; 7] {
+    fn reset(&self) -> Vec<Op> {
         let (epoch, frames) = (self.frame().epoch + 1, self.index as u8);
-        let progress = Progress { epoch, complete: 0, frames };
-        let fence = Op::Fence;
-        [fence, Op::Epoch(epoch), fence, Op::Reserved(0), fence, Op::Publish(progress), fence]
+        let publish = Op::Publish(Progress { epoch, complete: 0, frames });
+        let written = (self.camera.tells == Tells::Written).then_some(Op::Written(0));
+        let counters = [Op::Epoch(epoch), Op::Reserved(0)].into_iter().chain(written);
+        let ops = counters.chain([publish]).flat_map(|op| [Op::Fence, op]);
+        ops.chain([Op::Fence]).collect()
     }
 
     /// A pointer is the FPGA's own, and moves whether the header is stamped or not.
