@@ -12,7 +12,8 @@
 //!    microseconds below 1,000,000. The type says so: this makes a [`Candidate`].
 //! 2. *Copy*, every byte once, into memory of our own; in the same pass no FF FF in the payload; every
 //!    pad byte zero. Where the device tells how far it is inside a frame, what lies below `written` may
-//!    be copied before the frame is complete.
+//!    be copied before the frame is complete; it is part of the frame that starts at S in that epoch,
+//!    and of no other.
 //! 3. *Afterwards* the trailer reads the same; on a stamped ring the slot in front is as it was copied,
 //!    and has the signature FF FF and the trailer's length; and where there are no counters, the trailer
 //!    of the frame before, in front of that slot, reads the same, looked at last.
@@ -64,7 +65,7 @@
 //! |---|---|---|
 //! | `reserved` stored and fenced before the bytes | torn frames are delivered | - |
 //! | `complete` behind the bytes and the header | old bytes are delivered | - |
-//! | `written` behind the bytes | old bytes are delivered | - |
+//! | `written` stored, with release ordering, behind the bytes | old bytes are delivered: no point asks later whether they were there | - |
 //! | bytes in address order, chunk by chunk, the gap zeroed (if it is) before the payload behind it | nothing: `reserved` covers the burst | torn frames |
 //! | payload visible before the trailer | nothing: `complete` covers it | torn frames |
 //! | signature stamped last | nothing | frames with another's parameters |
@@ -85,11 +86,13 @@
 //! # How it is known
 //!
 //! A model in `tests/tests/model` explores every order in which FPGA, interrupt handler and reader can
-//! take their steps on a tiny ring for three laps, with store buffers, and with weakly ordered memory.
-//! (There the copy begins at the end of a frame; the simulation in `tests/sim` begins it at any chunk.)
-//! It finds no way to deliver a damaged frame by the law; each of the four points switched off lets one
-//! through, on the kind of ring that the point is for; and these are the shortest ways past what is less
-//! than the law, or past the law where something that it assumes does not hold.
+//! take their steps on tiny rings for two or three laps, with store buffers, and with weakly ordered
+//! memory. The copy begins at the end of a frame, or ahead of it: of what is `written` any number of
+//! words, at any time, before an overrun or a reset as well. The model finds no way to deliver a damaged
+//! frame by the law; each of the four points switched off lets one through, on the kind of ring that the
+//! point is for, and so does what was copied ahead if it is used at another start or in another epoch;
+//! and these are the shortest ways past what is less than the law, or past the law where something that
+//! it assumes does not hold. The simulation in `tests/sim` does the same to the driver itself, by seeds.
 //!
 //! In the ring, frame 0 is its header `h0 FF`, payload `a0 b0` and trailer `T0`; `..` is zero. The first
 //! two words are the slot in front of the first frame, which lies at the end of the ring; cursors

@@ -67,7 +67,8 @@ pub const COMPLETE: usize = 0x110;
 pub const FRAMES: usize = 0x118;
 /// u64: nothing at or above this has been touched yet. On a cache line of its own, as the next.
 pub const RESERVED: usize = 0x140;
-/// u64: everything below this is visible.
+/// u64: everything below this is visible. That is believed of the device: who copies on its word cannot
+/// tell later that it was stored too early, and that the bytes are those of the lap before.
 pub const WRITTEN: usize = 0x180;
 
 /// [`STATE`]: the FPGA has not begun.

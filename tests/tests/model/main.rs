@@ -1,7 +1,8 @@
 //! A model of the protocol between FPGA, interrupt handler and reader, exhaustively explored.
 //!
 //! The ring has a dozen words, and the parties do one load or store at a time, in every order that
-//! there is: stores wait in buffers, the handler is late, the reader sleeps for laps. What the law of
+//! there is: stores wait in buffers, the handler is late, the reader sleeps for laps, or copies ahead what
+//! is written of a frame. What the law of
 //! `circbuf_driver::validate` accepts is then one whole frame in all states that can be reached;
 //! what less than the law accepts, or a writer that does less than is assumed of it, is found, as the
 //! shortest way there. The tables in the documentation of `validate` are such ways.
