@@ -171,7 +171,7 @@ impl Reader {
             Step::Attach => self.attach(machine, state),
             Step::Poll => match Poll::of(load) {
                 Poll::Take => self.poll(machine, state),
-                Poll::GiveUp => self.go_to_complete(state),
+                Poll::GiveUp => self.give_up(machine, state),
                 Poll::Follow => self.look_ahead(machine, state),
             },
             Step::Ahead => self.copy_ahead(machine, word, load),

@@ -51,8 +51,14 @@ impl Ahead {
 }
 
 impl Reader {
-    pub(super) fn look_ahead(&mut self, machine: &Machine, state: &State) {
+    /// The driver forgets what it has copied ahead only when it looks at it again: to do so at once makes
+    /// fewer states of the same.
+    pub(super) fn give_up(&mut self, machine: &Machine, state: &State) {
+        self.go_to_complete(state);
         self.forget_another(machine);
+    }
+
+    pub(super) fn look_ahead(&mut self, machine: &Machine, state: &State) {
         let room = machine.camera.layout.length_max() + 1;
         let written = state.written.saturating_sub(self.start).min(room);
         if written > self.ahead.words {
