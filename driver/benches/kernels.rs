@@ -114,6 +114,12 @@ fn contenders() -> Vec<Contender> {
             Box::new(fused_crc(Kernel::best(), Stores::Streaming)),
         ),
     ];
+    #[cfg(target_arch = "x86_64")]
+    contenders.push((
+        "nothing read, non-temporal zeros",
+        // SAFETY: every x86-64 has SSE2.
+        Box::new(|_, _, target| unsafe { fill_streaming(target) }),
+    ));
     for kernel in Kernel::available() {
         let (cached, streaming) = match kernel {
             Kernel::Avx512 => ("AVX-512", "AVX-512, non-temporal"),
@@ -126,6 +132,19 @@ fn contenders() -> Vec<Contender> {
         }
     }
     contenders
+}
+
+/// What the memory takes: nothing is read, and nothing kept in the cache.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+fn fill_streaming(target: &mut [u8]) {
+    use std::arch::x86_64::*;
+    let zeros = _mm_setzero_si128();
+    for bytes in target.chunks_exact_mut(16) {
+        // SAFETY: the place is our own, one vector long, and aligned as slabs are.
+        unsafe { _mm_stream_si128(bytes.as_mut_ptr().cast(), zeros) };
+    }
+    _mm_sfence();
 }
 
 /// Frames of a ring, one behind the other, over and over.
