@@ -245,7 +245,8 @@ impl Pipeline {
         }
         let left = Arc::new(Mutex::new(Losses::default()));
         if let (Some(archive), Some(inlet)) = (archive, arch_end) {
-            workers.archive(archive, intake(inlet), &view, Arc::clone(&left), stop_on_panic)?;
+            let frames = intake(inlet).unhurried();
+            workers.archive(archive, frames, &view, Arc::clone(&left), stop_on_panic)?;
         }
         let run =
             Run { capture, stop: Arc::clone(&stop), limits: options.limits, wait, spin, left };

@@ -12,6 +12,8 @@ pub(super) struct Intake {
     frames: Inlet,
     wait: Wait,
     spin: Spin,
+    /// Whether frames may wait for a moment, so that several are taken at once.
+    unhurried: bool,
     /// When the last frame was found, and how long after the one before.
     detected_ns: u64,
     interval_ns: u64,
@@ -26,13 +28,26 @@ impl Intake {
     /// How long to spin behind a frame that came so soon.
     const SPIN_NS: u64 = 2 * Self::BRISK_NS;
 
+    /// What frames wait for who is not in a hurry, if the next one is likely to come within it. Nobody has to
+    /// wake him up, and one look finds them all.
+    const NAP: Duration = Duration::from_millis(2);
+
     pub(super) fn new(frames: Inlet, wait: Wait, spin: Spin) -> Intake {
-        Intake { frames, wait, spin, detected_ns: 0, interval_ns: u64::MAX }
+        Intake { frames, wait, spin, unhurried: false, detected_ns: 0, interval_ns: u64::MAX }
     }
 
-    /// The queue, for whoever does not wait.
-    pub(super) fn frames(&self) -> &Inlet {
-        &self.frames
+    /// For a consumer on whom nobody waits.
+    pub(super) fn unhurried(self) -> Intake {
+        Intake { unhurried: true, ..self }
+    }
+
+    /// The frames that wait, and those that come meanwhile.
+    pub(super) fn try_iter(&mut self) -> impl Iterator<Item = Delivery> + '_ {
+        std::iter::from_fn(|| {
+            let delivery = self.frames.try_recv().ok()?;
+            self.note(&delivery);
+            Some(delivery)
+        })
     }
 
     /// The next frame; waits for it at most for so long, if that is told.
@@ -42,6 +57,10 @@ impl Intake {
             0 => Err(NoDelivery::Yet),
             spin_ns => self.spin(spin_ns.min(patience_ns)),
         };
+        if matches!(next, Err(NoDelivery::Yet)) && self.naps() {
+            std::thread::sleep(Self::NAP);
+            next = self.frames.try_recv();
+        }
         if matches!(next, Err(NoDelivery::Yet)) && self.wait != Wait::Spin {
             next = match patience {
                 None => self.frames.recv().ok_or(NoDelivery::EverAgain),
@@ -49,7 +68,7 @@ impl Intake {
             };
         }
         if let Ok(delivery) = &next {
-            self.note(delivery.detected.monotonic_ns);
+            self.note(delivery);
         }
         next
     }
@@ -61,6 +80,14 @@ impl Intake {
             Wait::Adaptive if self.interval_ns < Self::BRISK_NS => Self::SPIN_NS,
             Wait::Adaptive | Wait::Sleep => 0,
         }
+    }
+
+    /// Whether the next frame is likely to come within a nap, and the queue holds all that do.
+    fn naps(&self) -> bool {
+        let due = Self::NAP.as_nanos() as u64 / self.interval_ns.max(1);
+        self.unhurried
+            && self.wait == Wait::Adaptive
+            && (1..self.frames.capacity() as u64 / 4).contains(&due)
     }
 
     fn spin(&mut self, most_ns: u64) -> Result<Delivery, NoDelivery> {
@@ -81,7 +108,11 @@ impl Intake {
         }
     }
 
-    fn note(&mut self, detected_ns: u64) {
+    fn note(&mut self, delivery: &Delivery) {
+        self.note_at(delivery.detected.monotonic_ns);
+    }
+
+    fn note_at(&mut self, detected_ns: u64) {
         self.interval_ns = detected_ns.saturating_sub(self.detected_ns);
         self.detected_ns = detected_ns;
     }
@@ -96,8 +127,8 @@ mod tests {
     fn spins_after(wait: Wait, interval_ns: u64) -> u64 {
         let inlet = Outlet::new("every".parse().unwrap(), 1).1;
         let mut intake = Intake::new(inlet, wait, Spin::of(1));
-        intake.note(1_000_000_000);
-        intake.note(1_000_000_000 + interval_ns);
+        intake.note_at(1_000_000_000);
+        intake.note_at(1_000_000_000 + interval_ns);
         intake.spin_ns()
     }
 
@@ -109,13 +140,31 @@ mod tests {
         assert_eq!(spins_after(Wait::Sleep, 10_000), 0);
     }
 
+    /// Whether an archive with such a queue naps behind two frames so far from each other.
+    fn naps_after(wait: Wait, interval_ns: u64, queue_frames: usize) -> bool {
+        let inlet = Outlet::new("every".parse().unwrap(), queue_frames).1;
+        let mut intake = Intake::new(inlet, wait, Spin::of(1)).unhurried();
+        intake.note_at(1_000_000_000);
+        intake.note_at(1_000_000_000 + interval_ns);
+        intake.naps()
+    }
+
+    #[test]
+    fn whoever_is_not_in_a_hurry_naps_if_frames_are_near_and_find_room_meanwhile() {
+        assert!(naps_after(Wait::Adaptive, 1_000_000, 128));
+        assert!(!naps_after(Wait::Adaptive, 1_000_000, 8));
+        assert!(!naps_after(Wait::Adaptive, 5_000_000, 128));
+        assert!(!naps_after(Wait::Adaptive, 10_000, 128));
+        assert!(!naps_after(Wait::Sleep, 1_000_000, 128));
+    }
+
     #[test]
     fn whoever_waits_hears_of_the_end_and_of_the_end_of_his_patience() {
         for wait in [Wait::Spin, Wait::Adaptive, Wait::Sleep] {
             for interval_ns in [1000, 1_000_000] {
                 let (outlet, inlet) = Outlet::new("every".parse().unwrap(), 1);
                 let mut intake = Intake::new(inlet, wait, Spin::of(usize::MAX));
-                intake.note(interval_ns);
+                intake.note_at(interval_ns);
                 let next = intake.next(Some(Duration::from_micros(300)));
                 assert_eq!(next.err(), Some(NoDelivery::Yet), "{wait:?}");
                 drop(outlet);

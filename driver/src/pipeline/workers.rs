@@ -103,7 +103,7 @@ impl ArchiveWorker {
     fn run(mut self, mut frames: Intake, left: &Mutex<Losses>) {
         loop {
             match self.next(&mut frames) {
-                Ok(delivery) => self.append_burst(delivery, &frames),
+                Ok(delivery) => self.append_burst(delivery, &mut frames),
                 Err(NoDelivery::Yet) => self.archive.poll(Moment::now()),
                 Err(NoDelivery::EverAgain) => break,
             }
@@ -122,8 +122,8 @@ impl ArchiveWorker {
 
     /// Appends what waits, so that it shares a sync where every frame is to be durable, and an entry
     /// in the books.
-    fn append_burst(&mut self, first: Delivery, frames: &Intake) {
-        let rest = frames.frames().try_iter().take(Self::BURST_FRAMES - 1);
+    fn append_burst(&mut self, first: Delivery, frames: &mut Intake) {
+        let rest = frames.try_iter().take(Self::BURST_FRAMES - 1);
         for delivery in std::iter::once(first).chain(rest) {
             let now = Moment::now();
             delivery.lost.iter().for_each(|loss| self.archive.append_loss(loss, now));
