@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # What the program reaches, as ratios to a reference in the same run, and on which machine. Writes
 # BENCHMARKS.md; takes some ten minutes, on a machine that does nothing else.
-#   bench.sh [--short]   only what needs no disk and no other program, printed and not written
+#   bench.sh [--short | --memory]
+# With --short only what needs no disk and no other program, printed and not written. With --memory the hour
+# that the memory is watched, alone; what it wrote stays when the rest is measured anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-short=${1:-}
-[ -z "$short" ] || [ "$short" = --short ] || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+mode=${1:-all}
+case $mode in
+  all | --short | --memory) ;;
+  *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
 
 # section TITLE WHAT COMMAND...: what a command prints.
 section() {
@@ -27,6 +32,11 @@ machine() {
 
 bench() { section "$1" "$2" cargo bench -p "$3" --bench "$4" -- ratios; }
 
+memory() {
+  section "Memory over an hour" "12 frames of 2048x1536 a second, archived; commit $(git rev-parse --short HEAD). Goals: at most ring, slabs and 32 MiB; constant." \
+    scripts/measure.sh --seconds 3600
+}
+
 all() {
   printf '# Benchmarks\n\nWritten by `scripts/bench.sh`. Ratios compare with a reference that took turns with it in the same\n'
   printf 'run; they are medians. Absolute figures are those of one machine on one day:\n\n'
@@ -39,21 +49,26 @@ all() {
     circbuf-driver latency
   bench "From the tail to the worker" "Two threads. Goals: at most 2 bare one-way notifications when both spin, 1.2 of waking by an eventfd when the worker sleeps." \
     circbuf-driver handoff
+  bench "After an overrun" "From the poll that finds the ring lapped to the first frame that can still be had. Goal: linear in frames, not in bytes, where headers prove the frames; on a bare ring a word of every chunk is looked at." \
+    circbuf-driver resync
   bench "The camera at full speed" "Nobody reads. Goal: 0.6 of memcpy into the same kind of mapping." \
     circbuf-emulator load
-  [ -z "$short" ] || return 0
+  [ "$mode" != --short ] || return 0
   section "Archive" "Against fio with blocks of the same size from the same kind of pages. Goal: 0.90; CPU 0.02 s a GB." \
     scripts/bench-archive.sh --mib 2048
+  section "Capturing while archiving" "Every 100th frame is archived, the camera at full speed waits for the driver, the worker runs inline. Goal: 0.95 of not archiving." \
+    scripts/bench-archiving.sh
   section "CPU at 1000 frames a second" "Frames of 180 KB, archived; seconds of CPU a second." \
     scripts/measure-cpu.sh adaptive
 }
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if [ -n "$short" ]; then
-  all
-else
-  all > BENCHMARKS.md.new
-  mv BENCHMARKS.md.new BENCHMARKS.md
-  echo "bench.sh: wrote BENCHMARKS.md"
-fi
+case $mode in
+  --short) all ;;
+  --memory)
+    { sed '/^## Memory over an hour/,$d' BENCHMARKS.md; memory | sed 1d; } > BENCHMARKS.md.new
+    ;;
+  all) { all; echo; sed -n '/^## Memory over an hour/,$p' BENCHMARKS.md; } > BENCHMARKS.md.new ;;
+esac
+[ "$mode" = --short ] || mv BENCHMARKS.md.new BENCHMARKS.md
