@@ -7,13 +7,13 @@ source "$(dirname "$0")/common.sh"
 rounds=9 frames=400000 nth=100 dir=${CARGO_TARGET_DIR:-$root/target}
 while [ $# -gt 0 ]; do
   case $1 in
-    --rounds) rounds=$2 ;;
-    --frames) frames=$2 ;;
-    --nth) nth=$2 ;;
-    --dir) dir=$2 ;;
-    *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    --rounds) rounds=$(count "${2:-}") ;;
+    --frames) frames=$(count "${2:-}") ;;
+    --nth) nth=$(count "${2:-}") ;;
+    --dir) dir=${2:-} ;;
+    *) usage ;;
   esac
-  shift 2
+  shift 2 || usage
 done
 archive=$(mktemp -d -p "$dir" bench-archiving.XXXXXX)
 trap 'rm -rf "$archive"; clean_up' EXIT

@@ -6,16 +6,21 @@
 # vain and there are fewer cores than such threads.
 source "$(dirname "$0")/common.sh"
 frames=300000
-[ "${1:-}" != --frames ] || frames=$2
+case ${1:-} in
+  "") ;;
+  --frames) frames=$(count "${2:-}") ;;
+  *) usage ;;
+esac
 command -v strace > /dev/null || fail "strace is not there, so that nothing was counted: install it (apt-get install strace)"
 cd "$scratch"
 strace -o probe true 2> probe.log || fail "strace may not trace here (ptrace is not allowed?), so that nothing was counted: $(cat probe.log)"
 
-# count NAME FILE: calls of the threads of this name, sched_yield or the others, behind the last one that set
+# count_calls NAME: calls of the threads of this name, sched_yield or the others, behind the last one that set
 # the thread up.
-count() {
-  local file
-  for file in $(grep -l "PR_SET_NAME, \"$1\"" "$run".*); do
+count_calls() {
+  local file files
+  files=$(grep -l "PR_SET_NAME, \"$1\"" "$run".*) || fail "no thread called itself $1"
+  for file in $files; do
     sed '1,/PR_SET_NAME/d' "$file"
   done | grep -v '^+++\|^---' > calls || true
   yields=$(grep -c '^sched_yield' calls || true)
@@ -31,7 +36,7 @@ for inline in --inline ""; do
   expect run.json "o['closes'] and o['consumers']['proc']['delivered'] == $frames"
   for thread in capture proc; do
     [ -z "$inline" ] || [ $thread = capture ] || continue
-    count $thread
+    count_calls $thread
     [ "$others" -lt $((frames / 200)) ] && [ "$memory" -lt 1000 ] ||
       fail "$thread${inline:+ $inline}: $others system calls and $memory for memory in $frames frames: $(cut -d'(' -f1 calls | sort | uniq -c | sort -rn | head -5 | tr -s '\n ' ' ')"
     ok "$thread${inline:+ $inline}: $others system calls in $frames frames, $memory to map slabs at the beginning, and $yields sched_yield while it waited"

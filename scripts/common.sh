@@ -13,11 +13,18 @@ if [ -w /dev/shm ]; then ring_dir=$(mktemp -d -p /dev/shm); else ring_dir=$(mkte
 children=()
 clean_up() {
   for child in "${children[@]}"; do
-    kill -KILL "$child" 2>/dev/null && wait "$child" 2>/dev/null
+    # One that has ended already, or was killed, must not end the cleaning up.
+    kill -KILL "$child" 2>/dev/null && wait "$child" 2>/dev/null || true
   done
   rm -rf "$scratch" "$ring_dir"
 }
 trap clean_up EXIT
+
+# usage: the comment at the head of the script.
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+
+# count VALUE: the value, if it is a number above 0.
+count() { if [[ ${1:-} =~ ^[1-9][0-9]*$ ]]; then echo "$1"; else usage; fi; }
 
 fail() { printf '%s: FAILED: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 ok() { printf '%s: ok: %s\n' "$(basename "$0")" "$*"; }

@@ -4,8 +4,11 @@
 #   measure-cpu.sh [--seconds N] [spin|adaptive|sleep ...]   default 10, all
 source "$(dirname "$0")/common.sh"
 seconds=10
-[ "${1:-}" != --seconds ] || { seconds=$2; shift 2; }
+[ "${1:-}" != --seconds ] || { seconds=$(count "${2:-}"); shift 2; }
 [ $# -gt 0 ] || set -- adaptive sleep spin
+for wait in "$@"; do
+  case $wait in spin | adaptive | sleep) ;; *) usage ;; esac
+done
 cd "$scratch"
 ring=$ring_dir/ring
 hertz=$(getconf CLK_TCK)

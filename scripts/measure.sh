@@ -4,7 +4,11 @@
 #   measure.sh [--seconds N]   default 30
 source "$(dirname "$0")/common.sh"
 seconds=30
-[ "${1:-}" != --seconds ] || seconds=$2
+case ${1:-} in
+  "") ;;
+  --seconds) seconds=$(count "${2:-}") ;;
+  *) usage ;;
+esac
 cd "$scratch"
 ring=$ring_dir/ring
 limit_mib=$((19791872 / 1048576 + 64 + 32))

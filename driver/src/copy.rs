@@ -159,7 +159,8 @@ impl Kernel {
         };
         for (index, block) in target[summed..].chunks_mut(BLOCK_BYTES).enumerate() {
             let from = offset + summed + index * BLOCK_BYTES;
-            self.copy(source, from, block, stores, scan);
+            // Summed at once: it has to be in the cache.
+            self.copy(source, from, block, Stores::Cached, scan);
             checksum.update(block);
         }
     }

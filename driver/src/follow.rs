@@ -2,7 +2,8 @@
 //!
 //! `written` says how far the FPGA is, as `complete` says it of whole frames: what lies below is visible.
 //! Whether the frame was whole, and stayed so while it was copied, is decided at its end by the same
-//! law as ever ([`crate::validate`]).
+//! law as ever ([`crate::validate`]). What the archive takes is known by the trailer's time, so that such a
+//! frame is summed at its end, from the cache.
 
 use circbuf_abi::ring::GAP_BYTES;
 

@@ -245,7 +245,8 @@ impl Pipeline {
         }
         let left = Arc::new(Mutex::new(Losses::default()));
         if let (Some(archive), Some(inlet)) = (archive, arch_end) {
-            let frames = intake(inlet).unhurried();
+            let slabs = options.slab_bytes / SlabPool::class_bytes(view.device.record_bytes_max());
+            let frames = intake(inlet).unhurried(slabs.min(options.arch.queue_frames));
             workers.archive(archive, frames, &view, Arc::clone(&left), stop_on_panic)?;
         }
         let run =

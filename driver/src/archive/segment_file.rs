@@ -35,6 +35,8 @@ pub(super) struct SegmentFile {
     confirmed: u64,
     /// Up to where space is reserved; none is reserved where the file system cannot.
     allocated: Option<u64>,
+    /// The largest step, smaller once the disk had no room for one.
+    step_bytes_max: u64,
 }
 
 impl SegmentFile {
@@ -70,6 +72,7 @@ impl SegmentFile {
             end: FIRST_RECORD,
             confirmed: FIRST_RECORD,
             allocated: Some(FIRST_RECORD),
+            step_bytes_max: *STEP_BYTES.end(),
         })
     }
 
@@ -113,16 +116,25 @@ impl SegmentFile {
         let offset = self.end;
         self.end += record_bytes;
         if self.allocated.is_some_and(|allocated| allocated < self.end) {
-            let step = offset.clamp(*STEP_BYTES.start(), *STEP_BYTES.end());
-            let step = step.min(segment_bytes.saturating_sub(offset)).max(record_bytes);
-            self.allocated = match self.file.reserve(offset, step) {
-                Ok(()) => Some(offset + step),
-                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => None,
-                // Too little is left for the step, though perhaps enough for the record.
-                Err(_) => Some(self.end),
-            };
+            let step = offset.max(*STEP_BYTES.start());
+            let step = step.min(segment_bytes.saturating_sub(offset));
+            self.allocated = self.reserve(offset, step, record_bytes);
         }
         offset
+    }
+
+    /// Reserves a step, or as much of it as there is room for, and tells up to where space is reserved then.
+    /// Where there is none the record is tried all the same.
+    fn reserve(&mut self, offset: u64, step: u64, record_bytes: u64) -> Option<u64> {
+        loop {
+            let bytes = step.min(self.step_bytes_max).max(record_bytes);
+            match self.file.reserve(offset, bytes) {
+                Ok(()) => return Some(offset + bytes),
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return None,
+                Err(_) if bytes > record_bytes => self.step_bytes_max = bytes / 2,
+                Err(_) => return Some(offset + record_bytes),
+            }
+        }
     }
 
     /// Makes records that are written part of the segment. With `sync` they are synced, and then

@@ -9,11 +9,16 @@ mod registered;
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::engine::{Completion, Progress, Reap, Write};
 use registered::Registered;
+
+/// Calls that the kernel may refuse in a row for want of means, and the pause behind each.
+const REFUSED_MAX: u32 = 1000;
+const REFUSED_PAUSE: Duration = Duration::from_millis(1);
 
 /// An io_uring with the writes it has in flight.
 pub(super) struct Uring {
@@ -22,6 +27,8 @@ pub(super) struct Uring {
     /// Indexed by the user data of a submission.
     table: Vec<Option<Write>>,
     in_flight: usize,
+    /// Calls in a row that the kernel had no means for.
+    refused: u32,
 }
 
 impl std::fmt::Debug for Uring {
@@ -44,7 +51,18 @@ impl Uring {
         }
         let registered = Registered::new(&ring.submitter());
         let table = std::iter::repeat_with(|| None).take(depth).collect();
-        Ok(Uring { ring, registered, table, in_flight: 0 })
+        let mut uring = Uring { ring, registered, table, in_flight: 0, refused: 0 };
+        uring.try_out()?;
+        Ok(uring)
+    }
+
+    /// Sends an order to do nothing on its way: a filter may allow a ring, and refuse its use.
+    fn try_out(&mut self) -> io::Result<()> {
+        // SAFETY: it refers to no memory.
+        let pushed = unsafe { self.ring.submission().push(&opcode::Nop::new().build()) };
+        pushed.expect("the queue is empty");
+        self.ring.submit_and_wait(1)?;
+        self.ring.completion().next().map(drop).ok_or(io::ErrorKind::Unsupported.into())
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -120,13 +138,19 @@ impl Uring {
         if !queued && wanted == 0 {
             return Ok(());
         }
-        match self.ring.submit_and_wait(wanted) {
-            Ok(_) => Ok(()),
-            // Short of memory, of room for completions, or a signal: all of them pass.
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                _ => Err(error),
-            },
+        let Err(error) = self.ring.submit_and_wait(wanted) else {
+            self.refused = 0;
+            return Ok(());
+        };
+        match error.raw_os_error() {
+            Some(libc::EINTR) => Ok(()),
+            // Short of memory, or of room for completions: that passes, if it is what it says.
+            Some(libc::EAGAIN | libc::EBUSY) if self.refused < REFUSED_MAX => {
+                self.refused += 1;
+                std::thread::sleep(REFUSED_PAUSE);
+                Ok(())
+            }
+            _ => Err(error),
         }
     }
 

@@ -147,6 +147,11 @@ impl Archive {
         self.settle(true, now);
     }
 
+    /// Whether writes are under way.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.output.engine.in_flight() > 0
+    }
+
     /// Waits for all writes and seals the segment: cut to what is used, synced, its index too. The
     /// next record begins a new one.
     pub fn seal(&mut self, now: Moment) {

@@ -128,11 +128,6 @@ impl Inlet {
         std::iter::from_fn(|| self.try_recv().ok())
     }
 
-    /// Frames that the queue holds at most.
-    pub(crate) fn capacity(&self) -> usize {
-        self.queue.cells.len()
-    }
-
     /// Frames that wait.
     #[must_use]
     pub fn len(&self) -> usize {

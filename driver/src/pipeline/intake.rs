@@ -12,8 +12,8 @@ pub(super) struct Intake {
     frames: Inlet,
     wait: Wait,
     spin: Spin,
-    /// Whether frames may wait for a moment, so that several are taken at once.
-    unhurried: bool,
+    /// Frames that may wait for a moment, so that several are taken at once.
+    unhurried_frames: u64,
     /// When the last frame was found, and how long after the one before.
     detected_ns: u64,
     interval_ns: u64,
@@ -33,12 +33,13 @@ impl Intake {
     const NAP: Duration = Duration::from_millis(2);
 
     pub(super) fn new(frames: Inlet, wait: Wait, spin: Spin) -> Intake {
-        Intake { frames, wait, spin, unhurried: false, detected_ns: 0, interval_ns: u64::MAX }
+        Intake { frames, wait, spin, unhurried_frames: 0, detected_ns: 0, interval_ns: u64::MAX }
     }
 
-    /// For a consumer on whom nobody waits.
-    pub(super) fn unhurried(self) -> Intake {
-        Intake { unhurried: true, ..self }
+    /// For a consumer on whom nobody waits, in whose hands so many frames may be: a part of them is spent
+    /// on naps.
+    pub(super) fn unhurried(self, frames: usize) -> Intake {
+        Intake { unhurried_frames: frames as u64 / 4, ..self }
     }
 
     /// The frames that wait, and those that come meanwhile.
@@ -82,12 +83,10 @@ impl Intake {
         }
     }
 
-    /// Whether the next frame is likely to come within a nap, and the queue holds all that do.
+    /// Whether the next frame is likely to come within a nap, and no more than may wait.
     fn naps(&self) -> bool {
         let due = Self::NAP.as_nanos() as u64 / self.interval_ns.max(1);
-        self.unhurried
-            && self.wait == Wait::Adaptive
-            && (1..self.frames.capacity() as u64 / 4).contains(&due)
+        self.wait == Wait::Adaptive && (1..=self.unhurried_frames).contains(&due)
     }
 
     fn spin(&mut self, most_ns: u64) -> Result<Delivery, NoDelivery> {
@@ -140,10 +139,10 @@ mod tests {
         assert_eq!(spins_after(Wait::Sleep, 10_000), 0);
     }
 
-    /// Whether an archive with such a queue naps behind two frames so far from each other.
-    fn naps_after(wait: Wait, interval_ns: u64, queue_frames: usize) -> bool {
-        let inlet = Outlet::new("every".parse().unwrap(), queue_frames).1;
-        let mut intake = Intake::new(inlet, wait, Spin::of(1)).unhurried();
+    /// Whether an archive with room for so many frames naps behind two so far from each other.
+    fn naps_after(wait: Wait, interval_ns: u64, frames: usize) -> bool {
+        let inlet = Outlet::new("every".parse().unwrap(), 1).1;
+        let mut intake = Intake::new(inlet, wait, Spin::of(1)).unhurried(frames);
         intake.note_at(1_000_000_000);
         intake.note_at(1_000_000_000 + interval_ns);
         intake.naps()
@@ -152,7 +151,7 @@ mod tests {
     #[test]
     fn whoever_is_not_in_a_hurry_naps_if_frames_are_near_and_find_room_meanwhile() {
         assert!(naps_after(Wait::Adaptive, 1_000_000, 128));
-        assert!(!naps_after(Wait::Adaptive, 1_000_000, 8));
+        assert!(!naps_after(Wait::Adaptive, 1_000_000, 7));
         assert!(!naps_after(Wait::Adaptive, 5_000_000, 128));
         assert!(!naps_after(Wait::Adaptive, 10_000, 128));
         assert!(!naps_after(Wait::Sleep, 1_000_000, 128));

@@ -94,8 +94,11 @@ struct ArchiveWorker {
 }
 
 impl ArchiveWorker {
-    /// How long completions and syncs may wait when no frame comes.
+    /// How long syncs may wait when no frame comes.
     const TICK: Duration = Duration::from_millis(20);
+
+    /// How long completions may: a slab is free only then, and the next frame may want it.
+    const WRITE_TICK: Duration = Duration::from_millis(1);
 
     /// Frames that are appended before anybody hears of them.
     const BURST_FRAMES: usize = 16;
@@ -117,7 +120,8 @@ impl ArchiveWorker {
 
     /// The next frame; with nothing in the archive's hands there is no need to look up in between.
     fn next(&self, frames: &mut Intake) -> Result<Delivery, NoDelivery> {
-        frames.next((self.entered.in_flight > 0).then_some(Self::TICK))
+        let tick = if self.archive.is_writing() { Self::WRITE_TICK } else { Self::TICK };
+        frames.next((self.entered.in_flight > 0).then_some(tick))
     }
 
     /// Appends what waits, so that it shares a sync where every frame is to be durable, and an entry
