@@ -8,7 +8,6 @@
 mod vector;
 
 use std::sync::LazyLock;
-use std::sync::atomic::Ordering;
 
 use crate::checksum::Checksum;
 use crate::mapping::Mapping;
@@ -121,6 +120,8 @@ impl Kernel {
         stores: Stores,
         scan: &mut PairScan,
     ) {
+        // Plain words know no other way than through the cache.
+        let _ = stores;
         let copied = match self {
             Kernel::Portable => 0,
             #[cfg(target_arch = "x86_64")]
@@ -173,7 +174,7 @@ const BLOCK_BYTES: usize = 8 << 10;
 fn copy_words(source: &Mapping, offset: usize, target: &mut [u8], scan: &mut PairScan) {
     let words = source.words(offset, target.len());
     for (bytes, word) in target.chunks_exact_mut(8).zip(words) {
-        let word = u64::from_le(word.load(Ordering::Relaxed));
+        let word = u64::from_le(word);
         scan.feed_word(word);
         bytes.copy_from_slice(&word.to_le_bytes());
     }

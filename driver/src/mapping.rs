@@ -13,7 +13,11 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(target_pointer_width = "64"))]
+use std::sync::atomic::AtomicU32;
+#[cfg(target_pointer_width = "64")]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{Ordering, fence};
 
 use circbuf_abi::ring::CHUNK_BYTES;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
@@ -121,13 +125,24 @@ impl Mapping {
     }
 
     /// Loads a little-endian u64 at a multiple of 8. All loads are relaxed, as those of read-only
-    /// memory have to be: where order matters, a fence stands between them.
+    /// memory have to be: where order matters, a fence stands between them. Where a processor loads four
+    /// bytes at a time, the number is whole if it only grows.
     ///
     /// # Panics
     /// If the offset is misaligned or outside.
     #[must_use]
     pub fn load_u64(&self, offset: usize) -> u64 {
-        u64::from_le(self.words(offset, 8).next().expect("one word").load(Ordering::Relaxed))
+        let load = || u64::from_le(self.words(offset, 8).next().expect("one word"));
+        let mut number = load();
+        while cfg!(not(target_pointer_width = "64")) {
+            fence(Ordering::Acquire);
+            let again = load();
+            if again >> 32 == number >> 32 {
+                return again;
+            }
+            number = again;
+        }
+        number
     }
 
     /// Copies the chunk at a multiple of 32. Its words are loaded one after the other, so they
@@ -140,22 +155,17 @@ impl Mapping {
         let mut chunk = [0; CHUNK_BYTES];
         let words = self.words(offset, CHUNK_BYTES);
         for (bytes, word) in chunk.chunks_exact_mut(8).zip(words) {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            bytes.copy_from_slice(&word.to_ne_bytes());
         }
         chunk
     }
 
-    /// The words from `offset` on; both numbers are multiples of 8.
-    pub(crate) fn words(&self, offset: usize, bytes: usize) -> impl Iterator<Item = &AtomicU64> {
+    /// Loads the words from `offset` on, one after the other, with their bytes as they stand there; both
+    /// numbers are multiples of 8.
+    pub(crate) fn words(&self, offset: usize, bytes: usize) -> impl Iterator<Item = u64> {
         self.stretch(offset, bytes);
         let first = self.addresses.first.as_ptr().wrapping_byte_add(offset).cast::<u64>();
-        (0..bytes / 8).map(move |index| {
-            let at = first.wrapping_add(index);
-            // SAFETY: aligned to 8 and inside the mapping (asserted by `stretch`; a mapping is
-            // page-aligned); it is shared memory, which every party accesses by whole words.
-            // Only loads are done: the mapping is read-only.
-            unsafe { AtomicU64::from_ptr(at) }
-        })
+        (0..bytes / 8).map(move |index| load(first.wrapping_add(index)))
     }
 
     /// The bytes from `offset` on; both numbers are multiples of 8. In a ring they may go on behind its
@@ -170,6 +180,29 @@ impl Mapping {
         let first = self.addresses.first.as_ptr().wrapping_byte_add(offset).cast();
         Stretch { first, bytes, mapping: PhantomData }
     }
+}
+
+/// Loads a word of a mapping, at a multiple of 8.
+#[cfg(target_pointer_width = "64")]
+fn load(at: *mut u64) -> u64 {
+    // SAFETY: aligned to 8 and inside the mapping (asserted by `stretch`; a mapping is
+    // page-aligned); it is shared memory, which every party accesses by whole words.
+    // Only loads are done: the mapping is read-only.
+    unsafe { AtomicU64::from_ptr(at) }.load(Ordering::Relaxed)
+}
+
+/// The same where atomic loads of eight bytes may be stores as well, which read-only memory forbids.
+#[cfg(not(target_pointer_width = "64"))]
+fn load(at: *mut u64) -> u64 {
+    let halves = [0, 1].map(|half| {
+        // SAFETY: as above, with words of four bytes.
+        let word = unsafe { AtomicU32::from_ptr(at.cast::<u32>().wrapping_add(half)) };
+        word.load(Ordering::Relaxed).to_ne_bytes()
+    });
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&halves[0]);
+    bytes[4..].copy_from_slice(&halves[1]);
+    u64::from_ne_bytes(bytes)
 }
 
 impl Addresses {
@@ -234,8 +267,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&(0..8192 / 8u64).flat_map(u64::to_le_bytes).collect::<Vec<_>>()).unwrap();
         let ring = Mapping::ring(&file, 8192).unwrap();
-        let words: Vec<u64> =
-            ring.words(8184, 24).map(|word| word.load(Ordering::Relaxed)).collect();
+        let words: Vec<u64> = ring.words(8184, 24).collect();
         assert_eq!((words, ring.bytes()), (vec![1023, 0, 1], 8192));
         assert!(Mapping::ring(&file, 64).is_err(), "no whole page");
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::libc::off_t;
 
 /// A file of an archive, open for writing.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl DiskFile {
 
     /// Reserves space, and with it the file's size.
     pub(super) fn reserve(&self, offset: u64, bytes: u64) -> Result<(), Errno> {
-        let (offset, bytes) = (i64::try_from(offset), i64::try_from(bytes));
+        let (offset, bytes) = (off_t::try_from(offset), off_t::try_from(bytes));
         let (Ok(offset), Ok(bytes)) = (offset, bytes) else { return Err(Errno::EFBIG) };
         fallocate(&self.0, FallocateFlags::empty(), offset, bytes)
     }

@@ -28,6 +28,7 @@ mod segment;
 mod segment_file;
 mod slot;
 #[allow(unsafe_code)]
+#[cfg_attr(not(target_pointer_width = "64"), path = "no_uring.rs")]
 mod uring;
 mod verify;
 mod walk;
