@@ -74,6 +74,8 @@ impl Capture {
         origin: Origin,
         (proc, arch): (Outlet, Option<Outlet>),
     ) -> Capture {
+        let books = Arc::<SharedBooks>::default();
+        books.enter().note_exact(tail.is_exact());
         Capture {
             device,
             tail,
@@ -81,7 +83,7 @@ impl Capture {
             origin,
             proc,
             arch,
-            books: Arc::default(),
+            books,
             lost_before: 0,
             headroom_bytes: None,
             credit: None,
@@ -161,6 +163,12 @@ impl Capture {
             credit.store(self.tail.cursor(), Ordering::Release);
         }
         Ok(captured)
+    }
+
+    /// Whether the device has come to the end of a frame that is complete in a moment, of which nobody
+    /// will tell.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.tail.is_settling()
     }
 
     /// Whether nothing waits in the ring, also if the stage waits for room in the queues.
@@ -294,6 +302,7 @@ impl Capture {
         let mut books = self.books.enter();
         books.ring_passed();
         books.note_headroom(self.headroom_bytes);
+        books.note_exact(self.tail.is_exact());
         books.proc.expect(proc_takes);
         if self.arch.is_some() {
             books.arch.expect(arch_takes);
@@ -338,6 +347,7 @@ impl Capture {
         let mut books = self.books.enter();
         books.ring_passed();
         books.note_headroom(self.headroom_bytes);
+        books.note_exact(self.tail.is_exact());
         miss(&mut self.proc, &mut books.proc, loss);
         if let Some(arch) = &mut self.arch {
             miss(arch, &mut books.arch, loss);
@@ -350,6 +360,7 @@ impl Capture {
         let mut books = self.books.enter();
         books.ring_lost(loss.reason, loss.count);
         books.note_headroom(self.headroom_bytes);
+        books.note_exact(self.tail.is_exact());
         drop(books);
         self.proc.lose(loss);
         if let Some(arch) = &mut self.arch {

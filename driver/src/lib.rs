@@ -65,6 +65,7 @@ pub mod checksum;
 pub mod copy;
 mod follow;
 pub mod frame;
+pub mod pointer;
 pub mod record;
 pub mod registers;
 pub mod ring;

@@ -210,7 +210,6 @@ impl Pipeline {
         }
         let device = Arc::new(device);
         let tail = Tail::attach(&device, options.start)?;
-        let exact = tail.is_exact();
         let (proc, proc_end, processors) = proc_outlet(processors, options)?;
         let (arch, arch_end) = archive
             .as_ref()
@@ -231,7 +230,6 @@ impl Pipeline {
             archive: Arc::default(),
             began: Moment::now(),
             archives: archive.is_some(),
-            exact,
             expected: Arc::new(AtomicU64::new(UNKNOWN)),
         };
         let stop = Arc::new(AtomicBool::new(false));

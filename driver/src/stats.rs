@@ -38,6 +38,8 @@ pub struct Books {
     pub corrupt: u64,
     /// Frames that were overwritten before they were looked at.
     pub overrun: u64,
+    /// Whether frames are, or have been, estimated and not counted.
+    pub estimated: bool,
     /// The smallest distance in bytes that was seen between the writer and what is read next.
     pub headroom_bytes_min: Option<u64>,
     /// The processing consumer.
@@ -188,6 +190,11 @@ impl Books {
         self.passed += 1;
     }
 
+    /// Notes whether frames are still counted.
+    pub fn note_exact(&mut self, exact: bool) {
+        self.estimated |= !exact;
+    }
+
     /// Notes how near the writer was.
     pub fn note_headroom(&mut self, bytes: Option<u64>) {
         if let Some(bytes) = bytes {
@@ -227,7 +234,8 @@ pub struct RingBook {
     pub passed: u64,
     /// Frames that were not.
     pub lost: RingLost,
-    /// "exact" where a frame counter tells what was overrun, else "estimated".
+    /// "exact" where frames were counted all the time, so that it is known what was overrun, else
+    /// "estimated".
     pub lost_is: &'static str,
     /// Smallest distance between writer and reader; `None` where no counter tells it.
     pub headroom_bytes_min: Option<u64>,

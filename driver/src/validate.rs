@@ -20,6 +20,12 @@
 //! 4. *Then*: the device is in the same epoch, and `reserved <= S - 32 + ring`: the writer had not
 //!    come back to the slot when the copy was done. This makes a [`crate::frame::Frame`].
 //!
+//! A camera's node has no counters, but a pointer that moves at the ends of frames and wraps
+//! ([`crate::pointer`]). It is `written` and `complete` at once, but that a header may have to be waited
+//! for; its `reserved` is two of the largest slots ahead of it, and its epoch ends when it was not
+//! looked at in time. So point 4 looks at it once more behind the copy: in time, and no more than a ring
+//! but for these slots and the gap behind S.
+//!
 //! Where several points fail, a refusal names the fourth first ([`Refusal::Overtaken`]): where the
 //! writer has been, nothing else that was read means anything. Otherwise it names the first.
 //!
@@ -70,8 +76,9 @@
 //! | payload visible before the trailer | nothing: `complete` covers it | torn frames |
 //! | signature stamped last | nothing | frames with another's parameters |
 //! | the handler is done with a slot before the writer comes round | torn frames | torn frames |
-//! | no slot larger than the device's `max_slot` | refusals | refusals; torn frames if `reserved` is made of a pointer and `max_slot` |
-//! | no reset without a new epoch | torn frames | - |
+//! | no slot larger than the device's `max_slot` | refusals; behind a pointer torn frames | refusals |
+//! | no reset without a new epoch | torn frames; behind a pointer, which has none to tell, mostly noticed: the pointer jumps, or the chain of frames breaks | - |
+//! | behind a pointer: a bus no faster than is believed, and an interrupt no later than the end of the next frame | torn frames | - |
 //!
 //! Not promised:
 //! * without counters, the parameters in the header of the first frame of a ring (in front of it there is
@@ -108,7 +115,6 @@ use crate::copy::Manner;
 use crate::device::Device;
 use crate::loss::{LossReason, Refusal};
 use crate::record::{PAYLOAD_OFFSET, RECORD_HEADER_BYTES};
-use crate::registers::Registers;
 use crate::ring::{FrameHeader, Trailer, padded, slot};
 use crate::slab::Slab;
 
@@ -251,7 +257,7 @@ fn still_stands(device: &Device, candidate: &Candidate, seen: &FrameHeader) -> R
 
 /// Point 4.
 fn not_overtaken(device: &Device, candidate: &Candidate) -> Result<(), Refusal> {
-    let reach = device.registers().map(Registers::reach);
+    let reach = device.reach();
     // Behind all loads from ring and page: zeros that nobody wrote look like a payload.
     if device.is_truncated() {
         return Err(Refusal::Overtaken);

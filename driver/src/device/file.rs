@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use circbuf_abi::registers::FILE_SUFFIX;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{DeviceError, OpenError};
+use super::{DeviceError, Node, OpenError};
 
 /// An open ring file and what it takes to notice that another one stands in its place.
 #[derive(Debug)]
@@ -34,6 +34,15 @@ impl RingFile {
             return Err(OpenError::Kind { path: path.to_owned(), kind });
         }
         Ok(RingFile { path: path.to_owned(), file, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// The node, if it is a character device.
+    pub(super) fn node(&self, path: &Path) -> Result<Option<Node>, OpenError> {
+        let fail = |source| OpenError::Io { path: path.to_owned(), action: "look at it", source };
+        match self.file.metadata().map_err(fail)?.file_type().is_char_device() {
+            true => Ok(Some(Node::new(self.file.try_clone().map_err(fail)?))),
+            false => Ok(None),
+        }
     }
 
     pub(super) fn registers_path(&self) -> PathBuf {

@@ -1,26 +1,33 @@
 //! Where a ring comes from: memory of this process's own camera, a file, or a character device.
 
 mod file;
+mod node;
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use circbuf_abi::registers::PAGE_BYTES;
-use circbuf_abi::ring::{PAYLOAD_BYTES_MAX, RING_BYTES_ALIGN, SLOTS_MIN};
+use circbuf_abi::ring::{GAP_BYTES, PAYLOAD_BYTES_MAX, RING_BYTES_ALIGN, SLOTS_MIN};
 
 use crate::mapped_ring::MappedRing;
 use crate::mapping::Mapping;
+use crate::pointer::{FramePointer, PointerError, Sighting};
 use crate::record::record_bytes;
-use crate::registers::{Registers, RegistersError};
-use crate::ring::slot;
+use crate::registers::{Reach, Registers, RegistersError};
+use crate::ring::{FrameHeader, Geometry, slot};
 use file::RingFile;
 pub use file::registers_path;
+pub(crate) use node::Node;
 
-/// A ring that can be tailed, with its register page where it has one.
+/// A ring that can be tailed, with its register page or its write pointer where it has one.
 #[derive(Debug)]
 pub struct Device {
     ring: MappedRing,
     registers: Option<Registers>,
+    pointer: Option<FramePointer>,
+    node: Option<Arc<Node>>,
     /// The largest slot that is to be believed in, in bytes.
     max_slot_bytes: u64,
     file: Option<RingFile>,
@@ -66,6 +73,14 @@ pub enum OpenError {
         /// Why.
         source: RegistersError,
     },
+    /// The write pointer is none.
+    #[error("{}: {source}", path.display())]
+    Pointer {
+        /// The node.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PointerError,
+    },
     /// The largest frame that was asked for does not fit.
     #[error(
         "frames of up to {max_frame_bytes} bytes need slots of {slot_bytes}; a ring of \
@@ -110,12 +125,25 @@ pub enum DeviceError {
     /// The register page tells something impossible.
     #[error("the register page is not to be believed any more: {0}")]
     Registers(#[from] RegistersError),
+    /// The write pointer cannot be read, or is none.
+    #[error("the camera's node cannot be followed any more: {0}")]
+    Pointer(#[from] PointerError),
 }
 
 impl Device {
     /// The device behind a path: a ring file with its register page beside it if there is one, or
-    /// a character device. `max_frame_bytes` is the largest payload to be believed in where no
-    /// register page tells it; without it the largest slot is a quarter of the ring.
+    /// a camera's node with its write pointer. `max_frame_bytes` is the largest payload to be believed in
+    /// where no register page tells it; without it the largest slot is a quarter of the ring, which on
+    /// a node leaves half of the ring to read from (see [`crate::pointer`]).
+    ///
+    /// # What a node's mapping needs
+    /// The kernel maps the ring cached, and on a 393 the FPGA's port into memory is not coherent: a line
+    /// that the processor has in its cache stays as it was when the FPGA overwrites it. The kernel's
+    /// handler invalidates the first 32 KiB of each frame and 32 bytes in front of the write pointer, and
+    /// no more. So the check after the copy (point 3 of the [law](crate::validate)) may see what was, and it
+    /// is the pointer (point 4) that tells whether a frame was overwritten; that a frame's own bytes are
+    /// fresh is the kernel's part: a kernel that maps the ring uncached, or coherent, does it. Firmware 7.1
+    /// of the 353 had such a fault, too. This driver has been run on neither camera.
     ///
     /// # Errors
     /// If it cannot be opened or mapped, or is no ring.
@@ -124,8 +152,50 @@ impl Device {
         let registers_path = file.registers_path();
         let registers = file::open_registers(&registers_path)?;
         let mut device = Device::map(path, &file.file, registers.as_ref(), max_frame_bytes)?;
+        if let (None, Some(node)) = (&device.registers, file.node(path)?) {
+            let node = Arc::new(node);
+            device.node = Some(Arc::clone(&node));
+            device.follow_pointer(path, move || node.look())?;
+        }
         device.file = Some(file);
         Ok(device)
+    }
+
+    /// A stamped ring behind a descriptor, and a pointer that moves at the ends of frames and wraps, read
+    /// by `look`. `max_frame_bytes` as in [`Device::open`].
+    ///
+    /// # Errors
+    /// If the ring cannot be mapped, is none, or if the pointer is none.
+    pub fn with_pointer(
+        ring: impl AsFd,
+        max_frame_bytes: Option<u32>,
+        look: impl FnMut() -> io::Result<Sighting> + Send + 'static,
+    ) -> Result<Device, OpenError> {
+        let path = Path::new("pointer:");
+        let mut device = Device::map(path, &ring, None::<&std::fs::File>, max_frame_bytes)?;
+        device.follow_pointer(path, look)?;
+        Ok(device)
+    }
+
+    /// Believes in a bus of so many bytes a second, where the device has a pointer: see
+    /// [`FramePointer::set_bus_rate`].
+    #[must_use]
+    pub fn with_bus_rate(mut self, bytes_per_s: u64) -> Device {
+        if let Some(pointer) = &mut self.pointer {
+            pointer.set_bus_rate(bytes_per_s);
+        }
+        self
+    }
+
+    fn follow_pointer(
+        &mut self,
+        path: &Path,
+        look: impl FnMut() -> io::Result<Sighting> + Send + 'static,
+    ) -> Result<(), OpenError> {
+        let pointer = FramePointer::new(self.ring.bytes(), self.max_slot_bytes, look)
+            .map_err(|source| OpenError::Pointer { path: path.to_owned(), source })?;
+        self.pointer = Some(pointer);
+        Ok(())
     }
 
     /// The device behind two descriptors, of a memfd for example: the same as a file, but that
@@ -167,7 +237,8 @@ impl Device {
             Some(registers) => registers.max_slot_bytes(),
             None => largest_slot(bytes, max_frame_bytes)?,
         };
-        Ok(Device { ring: MappedRing::new(memory), registers, max_slot_bytes, file: None })
+        let ring = MappedRing::new(memory);
+        Ok(Device { ring, registers, pointer: None, node: None, max_slot_bytes, file: None })
     }
 
     /// The ring's memory.
@@ -180,6 +251,55 @@ impl Device {
     #[must_use]
     pub fn registers(&self) -> Option<&Registers> {
         self.registers.as_ref()
+    }
+
+    /// The write pointer, where the device has that and no register page.
+    #[must_use]
+    pub fn pointer(&self) -> Option<&FramePointer> {
+        self.pointer.as_ref()
+    }
+
+    /// The camera's node, if it is one.
+    pub(crate) fn node(&self) -> Option<&Node> {
+        self.node.as_deref()
+    }
+
+    /// How far the writer may have come, where the device tells it: see [`Registers::reach`] and
+    /// [`FramePointer::reach`].
+    #[must_use]
+    pub fn reach(&self) -> Option<Reach> {
+        match (&self.registers, &self.pointer) {
+            (Some(registers), _) => Some(registers.reach()),
+            (None, Some(pointer)) => Some(pointer.reach()),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether the device says that an interrupt handler stamps frame headers. The kernel that has a
+    /// node also has the handler.
+    pub(crate) fn is_stamped(&self) -> bool {
+        match &self.registers {
+            Some(registers) => registers.is_stamped(),
+            None => self.pointer.is_some(),
+        }
+    }
+
+    /// Size, quality and colour mode of the pictures, by the register page or the newest frame's header;
+    /// zeros if unknown. Each frame's own header tells its own.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        let newest = |pointer: &FramePointer| {
+            let end = pointer.seen().cursor;
+            let length = self.ring.trailer(end - GAP_BYTES as u64).length;
+            end.checked_sub(slot(length)).map(|start| self.ring.header(start))
+        };
+        match (&self.registers, &self.pointer) {
+            (Some(registers), _) => registers.geometry(),
+            (None, Some(pointer)) => newest(pointer)
+                .filter(FrameHeader::is_stamped)
+                .map_or_else(Geometry::default, |header| header.geometry()),
+            (None, None) => Geometry::default(),
+        }
     }
 
     /// The largest distance from one frame's start to the next, in bytes.

@@ -30,6 +30,9 @@ impl Run {
     /// How often the device is looked at from outside while nothing comes.
     const CHECK: Duration = Duration::from_millis(250);
 
+    /// The longest sleep at a node: nobody but the camera interrupts it.
+    const NODE_NAP: Duration = Duration::from_millis(100);
+
     /// How long a consumer with a full queue may take no frame when the camera has ended.
     const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -110,8 +113,21 @@ impl Run {
             Pause::Spin => drop(self.spin.relax()),
             Pause::Sleep(nap) => {
                 self.spin.reset();
-                std::thread::sleep(nap);
+                self.sleep(nap);
             }
+        }
+    }
+
+    /// Sleeps for so long, or at a camera's node until the pointer moves. Whoever only sleeps need not get up
+    /// before, but in time to know that it has not gone round.
+    fn sleep(&self, nap: Duration) {
+        let device = &self.capture.device;
+        match (device.node(), device.pointer()) {
+            (Some(node), Some(pointer)) if !self.capture.is_settling() => {
+                let patience = Duration::from_nanos(pointer.window_ns() / 4).min(Self::NODE_NAP);
+                node.wait(if self.wait == Wait::Sleep { patience } else { nap });
+            }
+            _ => std::thread::sleep(nap),
         }
     }
 

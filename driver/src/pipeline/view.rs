@@ -18,8 +18,6 @@ pub(super) struct View {
     pub(super) archive: Arc<Mutex<ArchiveCounters>>,
     pub(super) began: Moment,
     pub(super) archives: bool,
-    /// Whether frames are counted by the device.
-    pub(super) exact: bool,
     pub(super) expected: Arc<AtomicU64>,
 }
 
@@ -40,15 +38,15 @@ impl View {
             ring: RingBook {
                 bytes: self.device.ring().bytes(),
                 // While it runs, frames that are complete but not found yet are nobody's loss.
-                frames_expected: match (self.exact, expected) {
-                    (false, _) => None,
-                    (true, UNKNOWN) => Some(books.detected + books.overrun),
-                    (true, frames) => Some(frames),
+                frames_expected: match (books.estimated, expected) {
+                    (true, _) => None,
+                    (false, UNKNOWN) => Some(books.detected + books.overrun),
+                    (false, frames) => Some(frames),
                 },
                 frames_detected: books.detected,
                 passed: books.passed,
                 lost: RingLost { overrun: books.overrun, torn: books.torn, corrupt: books.corrupt },
-                lost_is: if self.exact { "exact" } else { "estimated" },
+                lost_is: if books.estimated { "estimated" } else { "exact" },
                 headroom_bytes_min: books.headroom_bytes_min,
             },
             consumers: ConsumerBooks {

@@ -1,9 +1,10 @@
-//! Tailing by the device's counters.
+//! Tailing by the device's counters, or by what is counted behind its pointer.
 
 use std::collections::VecDeque;
 
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES, SLOT_BYTES_MIN};
 
+use super::pointed::Pointed;
 use super::survey::{Boundary, Extent, Survey, is_behind_gap, trailer_in_front};
 use super::{StartAt, Step};
 use crate::device::{Device, DeviceError};
@@ -15,6 +16,10 @@ use crate::validate::Candidate;
 /// Follows `complete` and `frames`.
 #[derive(Debug)]
 pub(super) struct Counted {
+    /// Where a pointer stands for the counters.
+    pointed: Option<Pointed>,
+    /// Where to begin, until the first step is done.
+    begins: Option<StartAt>,
     epoch: u64,
     /// Where the next frame starts.
     next: Boundary,
@@ -31,13 +36,18 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn attach(
-        device: &Device,
-        registers: &Registers,
-        start: StartAt,
-    ) -> Result<Counted, DeviceError> {
-        let seen = settled(registers)?;
+    pub(super) fn attach(device: &Device, start: StartAt) -> Result<Counted, DeviceError> {
+        let (pointed, seen) = match device.registers() {
+            Some(registers) => (None, settled(registers)?),
+            None => {
+                let pointed = Pointed::attach(device)?;
+                let told = pointed.told();
+                (Some(pointed), told)
+            }
+        };
         let mut counted = Counted {
+            begins: pointed.is_some().then_some(start),
+            pointed,
             epoch: seen.epoch,
             next: boundary(seen),
             first: seen.frames,
@@ -46,9 +56,9 @@ impl Counted {
             seen,
             last_time: None,
         };
-        counted.check(device, registers, seen)?;
+        counted.check(device, seen)?;
         if start == StartAt::Oldest {
-            counted.go_back(device, registers, seen, Boundary { cursor: 0, number: 0 });
+            counted.go_back(device, seen, Boundary { cursor: 0, number: 0 });
             counted.first = counted.next.number;
         }
         Ok(counted)
@@ -63,41 +73,72 @@ impl Counted {
         (self.next == boundary(self.seen)).then_some((self.next.cursor, self.epoch))
     }
 
-    pub(super) fn expected(&self, registers: &Registers) -> Option<u64> {
-        registers.progress()?.frames.checked_sub(self.first)
+    pub(super) fn expected(&self, device: &Device) -> Option<u64> {
+        self.look(device).filter(|_| self.is_exact())?.frames.checked_sub(self.first)
+    }
+
+    /// Whether frames are counted and not estimated.
+    pub(super) fn is_exact(&self) -> bool {
+        self.pointed.as_ref().is_none_or(Pointed::is_exact)
+    }
+
+    /// Number of the frame that is read next.
+    pub(super) fn sequence(&self) -> u64 {
+        self.next.number
+    }
+
+    /// Whether the end of a frame was seen that is not complete yet.
+    pub(super) fn is_settling(&self) -> bool {
+        self.pointed.as_ref().is_some_and(Pointed::is_settling)
+    }
+
+    /// What is complete; of a pointer, what was at the last step.
+    fn look(&self, device: &Device) -> Option<Progress> {
+        match &self.pointed {
+            None => device.registers()?.progress(),
+            Some(pointed) => Some(pointed.told()),
+        }
+    }
+
+    fn progress(&mut self, device: &Device) -> Result<Option<Progress>, DeviceError> {
+        match &mut self.pointed {
+            None => Ok(device.registers().and_then(Registers::progress)),
+            Some(pointed) => pointed.progress(device).map(Some),
+        }
     }
 
     /// Whether nothing is complete that was not read or given up. Of a device that died at
     /// changing its numbers nothing more can be had.
-    pub(super) fn has_read_all(&self, registers: &Registers) -> bool {
-        registers
-            .progress()
+    pub(super) fn has_read_all(&self, device: &Device) -> bool {
+        self.look(device)
             .is_none_or(|progress| (progress.epoch, boundary(progress)) == (self.epoch, self.next))
     }
 
-    pub(super) fn poll(
-        &mut self,
-        device: &Device,
-        registers: &Registers,
-    ) -> Result<Step, DeviceError> {
-        let Some(progress) = registers.progress() else { return Ok(Step::Idle) };
-        self.check(device, registers, progress)?;
+    pub(super) fn poll(&mut self, device: &Device) -> Result<Step, DeviceError> {
+        let Some(progress) = self.progress(device)? else { return Ok(Step::Idle) };
+        self.check(device, progress)?;
+        let begins = self.begins.take();
         if progress.epoch != self.epoch {
-            return Ok(self.restart(device, registers, progress));
+            if let Some(start) = begins {
+                // A pointer that nobody looked at since: nothing was to be read yet.
+                *self = Counted::attach(device, start)?;
+                return Ok(Step::Idle);
+            }
+            return Ok(self.restart(device, progress));
         }
         if self.next == boundary(progress) {
             return Ok(Step::Idle);
         }
         self.note(boundary(progress));
-        if self.is_overtaken(device, registers, progress) {
-            return Ok(self.lose_overrun(device, registers, progress));
+        if self.is_overtaken(device, progress) {
+            return Ok(self.lose_overrun(device, progress));
         }
-        self.survey(device, registers);
+        self.survey(device);
         let lost = self.skip_damaged();
-        let found = self.extents.last().map(|extent| self.candidate(device, registers, extent));
+        let found = self.extents.last().map(|extent| self.candidate(device, extent));
         // What was read was true, or is corrupt, only if the writer has not come to it meanwhile.
-        if self.is_overtaken(device, registers, progress) {
-            return Ok(self.lose_overrun(device, registers, progress));
+        if self.is_overtaken(device, progress) {
+            return Ok(self.lose_overrun(device, progress));
         }
         Ok(match (lost, found) {
             (Some((count, to)), _) => self.lose_corrupt(count, to),
@@ -108,12 +149,11 @@ impl Counted {
     }
 
     /// A page whose counters run backwards, or do not fit each other, cannot be followed.
-    fn check(
-        &mut self,
-        device: &Device,
-        registers: &Registers,
-        progress: Progress,
-    ) -> Result<(), DeviceError> {
+    fn check(&mut self, device: &Device, progress: Progress) -> Result<(), DeviceError> {
+        let Some(registers) = device.registers() else {
+            self.seen = progress;
+            return Ok(());
+        };
         // Half of the range: what is followed never comes near the place where sums wrap.
         let in_range = progress.complete.max(progress.frames) <= u64::MAX / 2;
         let aligned = progress.complete.is_multiple_of(CHUNK_BYTES as u64);
@@ -126,11 +166,13 @@ impl Counted {
     }
 
     /// Takes note of how far the device is, to know more boundaries if something between them is damaged.
-    /// Counters that contradict themselves are left to the next poll.
-    pub(super) fn glance(&mut self, device: &Device, registers: &Registers) {
-        let progress = registers.progress().filter(|progress| progress.epoch == self.epoch);
-        let Some(progress) = progress else { return };
-        let is_true = self.check(device, registers, progress).is_ok();
+    /// Counters that contradict themselves or cannot be read are left to the next poll.
+    pub(super) fn glance(&mut self, device: &Device) {
+        let Ok(Some(progress)) = self.progress(device) else { return };
+        if progress.epoch != self.epoch {
+            return;
+        }
+        let is_true = self.check(device, progress).is_ok();
         if is_true && progress.frames > self.next.number {
             self.note(boundary(progress));
         }
@@ -144,21 +186,17 @@ impl Counted {
 
     /// Whether the writer may have come to the frame at `next`, or to the trailer in front of it, or
     /// counts more than a ring holds.
-    fn is_overtaken(&self, device: &Device, registers: &Registers, progress: Progress) -> bool {
+    fn is_overtaken(&self, device: &Device, progress: Progress) -> bool {
         let limit = self.next.cursor + (device.ring().bytes() - 2 * GAP_BYTES as u64);
-        let reach = registers.reach();
+        let reach = reach(device);
         reach.epoch != self.epoch || at_least_complete(reach, progress) > limit
     }
 
     /// Looks where the frames lie, if that is not known yet.
-    fn survey(&mut self, device: &Device, registers: &Registers) {
+    fn survey(&mut self, device: &Device) {
         if self.extents.is_empty() {
             let Some(&anchor) = self.anchors.front() else { return };
-            Survey::new(device, registers, self.last_time).between(
-                self.next,
-                anchor,
-                &mut self.extents,
-            );
+            Survey::new(device, self.last_time).between(self.next, anchor, &mut self.extents);
         }
     }
 
@@ -176,18 +214,13 @@ impl Counted {
     }
 
     /// The frame that lies there.
-    fn candidate(
-        &self,
-        device: &Device,
-        registers: &Registers,
-        extent: &Extent,
-    ) -> Result<Candidate, Refusal> {
+    fn candidate(&self, device: &Device, extent: &Extent) -> Result<Candidate, Refusal> {
         let Boundary { cursor: start, number: sequence } = extent.start;
         let trailer = device.ring().trailer(extent.end - GAP_BYTES as u64);
         if !trailer.is_plausible() || start + slot(trailer.length) != extent.end {
             return Err(Refusal::NoFrame);
         }
-        let stamped = registers.is_stamped();
+        let stamped = device.is_stamped();
         if start > 0 {
             let before = trailer_in_front(device, start).ok_or(Refusal::NoFrame)?;
             // An aborted compression leaves the latches of the trailer as they were.
@@ -237,17 +270,19 @@ impl Counted {
     }
 
     /// The device was reset: what was not read of the old epoch is gone.
-    fn restart(&mut self, device: &Device, registers: &Registers, progress: Progress) -> Step {
+    fn restart(&mut self, device: &Device, progress: Progress) -> Step {
         let number = self.next.number;
         self.epoch = progress.epoch;
         self.anchors.clear();
-        self.go_back(device, registers, progress, Boundary { cursor: 0, number });
+        // A page tells where the epoch begins; whoever lost sight of a pointer knows nothing below it.
+        let from = if self.pointed.is_some() { progress.complete } else { 0 };
+        self.go_back(device, progress, Boundary { cursor: from, number });
         self.lose(number, LossReason::Overrun, None, None)
     }
 
-    fn lose_overrun(&mut self, device: &Device, registers: &Registers, progress: Progress) -> Step {
+    fn lose_overrun(&mut self, device: &Device, progress: Progress) -> Step {
         let number = self.next.number;
-        self.go_back(device, registers, progress, self.next);
+        self.go_back(device, progress, self.next);
         let last = self.time_before(device);
         self.lose(number, LossReason::Overrun, None, last)
     }
@@ -260,25 +295,15 @@ impl Counted {
 
     /// Puts `next` at the oldest frame that is known and safe to read: a quarter of the ring ahead of
     /// the writer, so that the reader is not overtaken again at once; never below `read`.
-    fn go_back(
-        &mut self,
-        device: &Device,
-        registers: &Registers,
-        progress: Progress,
-        read: Boundary,
-    ) {
+    fn go_back(&mut self, device: &Device, progress: Progress, read: Boundary) {
         let ring_bytes = device.ring().bytes();
-        let margin = if registers.has_ended() { 0 } else { ring_bytes / 4 };
+        let margin = if device.has_ended() { 0 } else { ring_bytes / 4 };
         // A page that lies must not make the walk longer than the ring.
-        let reserved = at_least_complete(registers.reach(), progress);
+        let reserved = at_least_complete(reach(device), progress);
         let safe = (reserved + margin + 2 * GAP_BYTES as u64).saturating_sub(ring_bytes);
         let from = Boundary { cursor: safe.max(read.cursor), ..read };
-        Survey::new(device, registers, self.last_time).down(
-            from,
-            boundary(progress),
-            &mut self.extents,
-        );
-        self.forget_touched(device, registers, progress);
+        Survey::new(device, self.last_time).down(from, boundary(progress), &mut self.extents);
+        self.forget_touched(device, progress);
         let known = self.extents.last().map_or(boundary(progress), |extent| extent.start);
         self.anchors.retain(|anchor| anchor.cursor >= from.cursor);
         match self.anchors.front() {
@@ -292,8 +317,8 @@ impl Counted {
     }
 
     /// Forgets the extents that the writer came to while they were looked for.
-    fn forget_touched(&mut self, device: &Device, registers: &Registers, progress: Progress) {
-        let reach = registers.reach();
+    fn forget_touched(&mut self, device: &Device, progress: Progress) {
+        let reach = reach(device);
         let untouched = match reach.epoch == progress.epoch {
             true => reach.reserved.saturating_sub(device.ring().bytes() - GAP_BYTES as u64),
             false => u64::MAX,
@@ -317,7 +342,7 @@ impl Counted {
             refusal,
             sequence: first,
             count,
-            exact: true,
+            exact: self.is_exact(),
             first: self.last_time,
             last,
         };
@@ -359,6 +384,11 @@ fn reach_fits(device: &Device, registers: &Registers, progress: Progress) -> boo
     let farthest = progress.complete.saturating_add(device.ring().bytes());
     let is_far = reach.reserved > farthest && registers.progress() == Some(progress);
     reach.reserved.saturating_add(GAP_BYTES as u64) >= progress.complete && !is_far
+}
+
+/// How far the writer may have come.
+fn reach(device: &Device) -> Reach {
+    device.reach().expect("a device with counters or a pointer tells it")
 }
 
 /// Waits out a moment in which the device changes its numbers.

@@ -1,12 +1,15 @@
 //! Finds frame after frame behind the writer.
 //!
 //! Where the device counts what it writes, the tail follows its counters: what was missed is
-//! known exactly. Where there are only bytes, it polls the slot or the trailer that has to
-//! come next, and estimates.
+//! known exactly. Where it has a pointer that stands behind the last frame, the tail counts what lies
+//! between two places of that ([`pointed`]). Where there are only bytes, it polls the slot or the trailer
+//! that has to come next, and estimates.
 //!
 //! A tail has neither thread nor clock: each call of [`Tail::poll`] is one bounded step.
 
 mod counted;
+mod period;
+mod pointed;
 mod survey;
 mod watched;
 
@@ -56,9 +59,10 @@ impl Tail {
     /// # Errors
     /// If the device's counters contradict themselves.
     pub fn attach(device: &Device, start: StartAt) -> Result<Tail, DeviceError> {
-        let follow = match device.registers() {
-            Some(registers) => Follow::Counted(counted::Counted::attach(device, registers, start)?),
-            None => Follow::Watched(watched::Watched::attach(device, start)),
+        let is_counted = device.registers().is_some() || device.pointer().is_some();
+        let follow = match is_counted {
+            true => Follow::Counted(counted::Counted::attach(device, start)?),
+            false => Follow::Watched(watched::Watched::attach(device, start)),
         };
         Ok(Tail { follow })
     }
@@ -68,10 +72,9 @@ impl Tail {
     /// # Errors
     /// If the device's counters contradict themselves.
     pub fn poll(&mut self, device: &Device) -> Result<Step, DeviceError> {
-        match (&mut self.follow, device.registers()) {
-            (Follow::Counted(counted), Some(registers)) => counted.poll(device, registers),
-            (Follow::Watched(watched), None) => Ok(watched.poll(device)),
-            _ => unreachable!("the device is the one that the tail was attached to"),
+        match &mut self.follow {
+            Follow::Counted(counted) => counted.poll(device),
+            Follow::Watched(watched) => Ok(watched.poll(device)),
         }
     }
 
@@ -79,9 +82,8 @@ impl Tail {
     /// [`Tail::poll`] does this meanwhile: the more boundaries between frames are known, the fewer whole
     /// ones are given up beside a damaged one.
     pub fn glance(&mut self, device: &Device) {
-        if let (Follow::Counted(counted), Some(registers)) = (&mut self.follow, device.registers())
-        {
-            counted.glance(device, registers);
+        if let Follow::Counted(counted) = &mut self.follow {
+            counted.glance(device);
         }
     }
 
@@ -97,9 +99,9 @@ impl Tail {
     /// nobody knows: true.
     #[must_use]
     pub fn has_read_all(&self, device: &Device) -> bool {
-        match (&self.follow, device.registers()) {
-            (Follow::Counted(counted), Some(registers)) => counted.has_read_all(registers),
-            _ => true,
+        match &self.follow {
+            Follow::Counted(counted) => counted.has_read_all(device),
+            Follow::Watched(_) => true,
         }
     }
 
@@ -112,10 +114,33 @@ impl Tail {
         }
     }
 
-    /// Whether lost frames are counted (true) or estimated.
+    /// Whether frames are counted (true) or estimated. Behind a pointer they are counted until it was
+    /// looked at too late, or a damaged frame hides how many there are; from then on numbers and losses are
+    /// estimates.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        matches!(self.follow, Follow::Counted(_))
+        match &self.follow {
+            Follow::Counted(counted) => counted.is_exact(),
+            Follow::Watched(_) => false,
+        }
+    }
+
+    /// Number of the frame that is read next.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        match &self.follow {
+            Follow::Counted(counted) => counted.sequence(),
+            Follow::Watched(watched) => watched.sequence(),
+        }
+    }
+
+    /// Whether a pointer has come to the end of a frame that is not complete yet: its header will be
+    /// stamped in a moment, and nobody tells when.
+    pub(crate) fn is_settling(&self) -> bool {
+        match &self.follow {
+            Follow::Counted(counted) => counted.is_settling(),
+            Follow::Watched(_) => false,
+        }
     }
 
     /// Frames that the device has completed since the tail was attached, or since the oldest one
@@ -123,7 +148,7 @@ impl Tail {
     #[must_use]
     pub fn expected(&self, device: &Device) -> Option<u64> {
         match &self.follow {
-            Follow::Counted(counted) => counted.expected(device.registers()?),
+            Follow::Counted(counted) => counted.expected(device),
             Follow::Watched(_) => None,
         }
     }
@@ -132,7 +157,11 @@ impl Tail {
     /// counter tells it.
     #[must_use]
     pub fn headroom_bytes(&self, device: &Device) -> Option<u64> {
-        let reach = device.registers()?.reach();
+        let reach = match device.pointer() {
+            // As it was at the last look: another one is another system call.
+            Some(pointer) => pointer.reach_at(pointer.seen()),
+            None => device.reach()?,
+        };
         let limit = self.cursor().saturating_add(device.ring().bytes() - 32);
         Some(limit.saturating_sub(reach.reserved))
     }

@@ -12,7 +12,6 @@ use circbuf_abi::ring::{
 };
 
 use crate::device::Device;
-use crate::registers::Registers;
 use crate::ring::{Timestamp, Trailer, padded, slot};
 
 /// A place between two frames, and the number of the frame that starts there.
@@ -36,6 +35,15 @@ impl Extent {
     }
 }
 
+/// A chain of trailers, from a boundary down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// How many frames it leads over.
+    pub(super) links: u64,
+    /// Where the lowest of them starts.
+    pub(super) reached: u64,
+}
+
 /// What a survey looks at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Survey<'a> {
@@ -46,12 +54,8 @@ pub(super) struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     /// What is looked for is newer than a frame that was exposed at `since`.
-    pub(super) fn new(
-        device: &'a Device,
-        registers: &Registers,
-        since: Option<Timestamp>,
-    ) -> Survey<'a> {
-        Survey { device, stamped: registers.is_stamped(), since }
+    pub(super) fn new(device: &'a Device, since: Option<Timestamp>) -> Survey<'a> {
+        Survey { device, stamped: device.is_stamped(), since }
     }
 
     /// Fills `extents` with the frames between the boundaries, the last first. Between them damaged ones
@@ -117,6 +121,41 @@ impl<'a> Survey<'a> {
         is_start && !self.is_stale(start, end) && self.first_end(start, end) == Some(end)
     }
 
+    /// From boundary to boundary along the chain of trailers, from `to` down to `from` at the lowest, as
+    /// far as nobody can doubt that each link is one frame: nothing counts them. At the beginning of the
+    /// ring a reset may have put the writer, so that what is at the ring's end has to be newer.
+    pub(super) fn chain(&self, from: u64, to: u64) -> Chain {
+        let mut chain = Chain { links: 0, reached: to };
+        while chain.reached > from {
+            let end = chain.reached;
+            let is_link = |start: &u64| {
+                let may_be_old = !end.is_multiple_of(self.device.ring().bytes());
+                *start >= from
+                    && self.is_one(*start, end)
+                    && (may_be_old || self.is_new(*start, end))
+            };
+            let Some(start) = self.start_of(end).filter(is_link) else { break };
+            chain = Chain { links: chain.links + 1, reached: start };
+        }
+        chain
+    }
+
+    /// Whether one frame and no more lies there, be it without a header because its interrupt was lost.
+    fn is_one(&self, start: u64, end: u64) -> bool {
+        let header = self.device.ring().header(start);
+        let is_alone = || self.signatures(start, end) == 0;
+        let is_proven = match header.is_stamped() {
+            true => start + slot(header.length()) == end && (self.is_new(start, end) || is_alone()),
+            false => self.is_new(start, end) && is_alone(),
+        };
+        is_proven && !self.has_nearer_end(start, end)
+    }
+
+    /// How many frames there are at least between two boundaries, by their headers.
+    pub(super) fn least(&self, from: u64, to: u64) -> u64 {
+        1 + self.signatures(from, to) as u64
+    }
+
     /// Whether an aborted compression left the trailer as it was.
     fn is_stale(&self, start: u64, end: u64) -> bool {
         let trailer = self.device.ring().trailer(end - GAP_BYTES as u64);
@@ -160,7 +199,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Where the frame starts that ends at this boundary, by its trailer.
-    fn start_of(&self, end: u64) -> Option<u64> {
+    pub(super) fn start_of(&self, end: u64) -> Option<u64> {
         if end < SLOT_BYTES_MIN {
             return None;
         }

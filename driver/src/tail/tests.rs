@@ -1,4 +1,5 @@
 mod damage;
+mod pointed;
 
 use super::*;
 use crate::hand_camera::HandCamera;

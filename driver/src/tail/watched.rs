@@ -10,6 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use circbuf_abi::ring::TRAILER_MARKER;
 
+use super::period::Period;
 use super::survey::{by_header, leading_back};
 use super::{StartAt, Step};
 use crate::device::Device;
@@ -40,7 +41,7 @@ pub(super) struct Watched {
     stale: Option<Chain>,
     /// Frames from before the clock was set back: newer by their time, but old.
     relics: HashSet<Located>,
-    period_us: Option<f64>,
+    period: Period,
     idle_steps: u32,
 }
 
@@ -66,7 +67,7 @@ impl Watched {
             searches: 0,
             stale: None,
             relics: HashSet::new(),
-            period_us: None,
+            period: Period::default(),
             idle_steps: 0,
         };
         let frames = locate(device);
@@ -83,6 +84,10 @@ impl Watched {
 
     pub(super) fn cursor(&self) -> u64 {
         self.next
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     pub(super) fn poll(&mut self, device: &Device) -> Step {
@@ -155,7 +160,7 @@ impl Watched {
     fn found(&mut self, device: &Device, trailer: Trailer) -> Step {
         let lapped = self.is_lapped(device);
         let missed = match self.last {
-            Some(last) if lapped => self.estimate(last.trailer.time, trailer.time),
+            Some(last) if lapped => self.period.between(last.trailer.time, trailer.time),
             _ => 0,
         };
         if missed > 0 {
@@ -166,7 +171,9 @@ impl Watched {
         let stamped = self.stamped.unwrap_or(true);
         let start = self.next;
         let before = self.trailer_before(device, trailer);
-        self.learn_period(trailer.time);
+        if let Some(last) = self.last {
+            self.period.learn(last.trailer.time, trailer.time, 1);
+        }
         self.move_behind(device, start, trailer);
         if before.is_none() {
             return self.lose(1, LossReason::Overrun, Some(trailer.time), Some(trailer.time));
@@ -242,7 +249,7 @@ impl Watched {
         let index = if is_lapped { newer.len() * (1 + self.searches) / 4 } else { 0 };
         let Some(&goal) = newer.get(index).or(newer.last()) else { return Step::Idle };
         let after = goal.trailer.time;
-        let missed = newest.map_or(0, |newest| self.estimate(newest, after))
+        let missed = newest.map_or(0, |newest| self.period.between(newest, after))
             + u64::from(missed_goal.is_some() || is_dark);
         let lap = device.ring().bytes();
         self.next = self.next / lap * lap + goal.start;
@@ -255,24 +262,6 @@ impl Watched {
         self.stale = None;
         self.idle_steps = 0;
         self.lose(missed, LossReason::Overrun, newest, Some(after))
-    }
-
-    /// How many frames lie between two exposures.
-    fn estimate(&self, before: Timestamp, after: Timestamp) -> u64 {
-        let gap_us = after.micros().saturating_sub(before.micros()) as f64;
-        match self.period_us {
-            Some(period_us) => ((gap_us / period_us).round() as u64).saturating_sub(1),
-            None => 1,
-        }
-    }
-
-    fn learn_period(&mut self, time: Timestamp) {
-        let Some(last) = self.last.map(|last| last.trailer.time).filter(|&last| last < time) else {
-            return;
-        };
-        let gap_us = (time.micros() - last.micros()) as f64;
-        self.period_us =
-            Some(self.period_us.map_or(gap_us, |known| known + (gap_us - known) / 8.0));
     }
 
     fn lose(

@@ -1,0 +1,230 @@
+//! Tailing behind a pointer, in virtual time: the bus moves a byte a nanosecond.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::super::{StartAt, Step, Tail};
+use crate::device::{Device, DeviceError};
+use crate::hand_camera::HandCamera;
+use crate::loss::{Loss, LossReason, Refusal};
+use crate::pointer::Sighting;
+use crate::slab::SlabPool;
+use crate::validate::{Candidate, check_in_place, copy_and_check};
+
+const RING: u64 = 256 << 10;
+const FRAME_MAX: u32 = 10_000;
+
+/// A camera, its driver, and the moment that the next look is at.
+struct Scene {
+    camera: HandCamera,
+    script: Arc<Mutex<Option<Sighting>>>,
+    now_ns: u64,
+    device: Device,
+    tail: Tail,
+}
+
+impl Scene {
+    fn new(frames: u64, start: StartAt) -> Scene {
+        let mut camera = HandCamera::new(RING, true);
+        (0..frames).for_each(|_| camera.emit(1000));
+        let now = Sighting { pointer: camera.next % RING, before_ns: 0, after_ns: 0 };
+        let script = Arc::new(Mutex::new(Some(now)));
+        let told = Arc::clone(&script);
+        let look = move || told.lock().unwrap().ok_or(io::Error::other("unplugged"));
+        let device = Device::with_pointer(&camera.ring, Some(FRAME_MAX), look).unwrap();
+        let device = device.with_bus_rate(1_000_000_000);
+        let tail = Tail::attach(&device, start).unwrap();
+        Scene { camera, script, now_ns: 0, device, tail }
+    }
+
+    /// The pointer is there, so many nanoseconds later.
+    fn point(&mut self, pointer: u64, later_ns: u64) {
+        self.now_ns += later_ns;
+        let (before_ns, after_ns) = (self.now_ns, self.now_ns);
+        *self.script.lock().unwrap() = Some(Sighting { pointer, before_ns, after_ns });
+    }
+
+    /// The pointer is behind the last frame.
+    fn follow(&mut self, later_ns: u64) {
+        self.point(self.camera.next % RING, later_ns);
+    }
+
+    fn poll(&mut self) -> Step {
+        self.tail.poll(&self.device).unwrap()
+    }
+
+    fn poll_after(&mut self, later_ns: u64) -> Step {
+        self.follow(later_ns);
+        self.poll()
+    }
+
+    /// The next frame, once its header has stood long enough.
+    fn frame(&mut self) -> Candidate {
+        for _ in 0..3 {
+            if let Step::Frame(candidate) = self.poll_after(60_000) {
+                return candidate;
+            }
+        }
+        panic!("no frame: {:?}", self.tail)
+    }
+
+    fn lost(&mut self) -> Loss {
+        match self.poll() {
+            Step::Lost(loss) => loss,
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
+#[test]
+fn frames_are_counted_across_the_end_of_the_ring() {
+    let mut scene = Scene::new(3, StartAt::Newest);
+    let pool = SlabPool::new(64 << 10);
+    for number in 3..600 {
+        scene.camera.emit(1000 + number as usize % 7);
+        let candidate = scene.frame();
+        assert_eq!(candidate.sequence, number);
+        copy_and_check(&scene.device, &candidate, &mut pool.take(4096).unwrap()).unwrap();
+    }
+    assert!(scene.camera.next > 2 * RING && scene.tail.is_exact());
+    assert_eq!(scene.tail.expected(&scene.device), Some(597));
+}
+
+#[test]
+fn a_slot_that_ends_with_the_ring_is_followed_by_either_pointer() {
+    for pointer in [0, RING] {
+        let mut scene = Scene::new(0, StartAt::Newest);
+        // Slots of 8192 divide the ring.
+        for number in 0..35 {
+            scene.camera.emit(8192 - 80);
+            let at_end = scene.camera.next.is_multiple_of(RING);
+            let there = if at_end { pointer } else { scene.camera.next % RING };
+            scene.point(there, 9000);
+            assert_eq!(scene.poll(), Step::Idle, "its header has to stand for a while");
+            scene.point(there, 60_000);
+            let Step::Frame(candidate) = scene.poll() else { panic!("frame {number}") };
+            assert_eq!(candidate.sequence, number);
+        }
+        assert!(scene.tail.is_exact());
+    }
+}
+
+#[test]
+fn a_header_that_is_not_stamped_yet_is_waited_for() {
+    let mut scene = Scene::new(1, StartAt::Newest);
+    let start = scene.camera.next;
+    scene.camera.stamps = false;
+    scene.camera.emit(1000);
+    for _ in 0..20 {
+        assert_eq!(scene.poll_after(50_000), Step::Idle);
+        assert!(scene.tail.is_settling());
+    }
+    scene.camera.stamp(start, 1000);
+    assert_eq!(scene.poll_after(50_000), Step::Idle, "what follows the signature may be missing");
+    assert_eq!(scene.frame().sequence, 1);
+    assert!(!scene.tail.is_settling());
+}
+
+#[test]
+fn a_frame_whose_interrupt_was_lost_is_counted_and_refused_and_blinds_nobody() {
+    let mut scene = Scene::new(1, StartAt::Newest);
+    scene.camera.stamps = false;
+    scene.camera.emit(1000);
+    scene.camera.stamps = true;
+    scene.camera.emit(500);
+    let candidate = scene.frame();
+    assert_eq!(candidate.sequence, 1);
+    let refused = check_in_place(&scene.device, &candidate).unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Header);
+    assert_eq!(scene.frame().sequence, 2);
+    assert!(scene.tail.is_exact());
+}
+
+#[test]
+fn a_look_that_comes_too_late_loses_all_and_goes_on_with_estimates() {
+    let mut scene = Scene::new(0, StartAt::Newest);
+    for number in 0..4 {
+        scene.camera.emit(1000);
+        assert_eq!(scene.frame().sequence, number);
+    }
+    (0..20).for_each(|_| scene.camera.emit(1000));
+    scene.follow(scene.device.pointer().unwrap().window_ns());
+    let loss = scene.lost();
+    assert_eq!((loss.reason, loss.sequence, loss.count), (LossReason::Overrun, 4, 20));
+    assert!(!loss.exact && !scene.tail.is_exact());
+    assert_eq!(scene.tail.expected(&scene.device), None);
+    scene.camera.emit(1000);
+    assert_eq!(scene.frame().sequence, 24);
+}
+
+#[test]
+fn nobody_is_late_for_his_first_step() {
+    let mut scene = Scene::new(3, StartAt::Newest);
+    scene.camera.emit(1000);
+    assert_eq!(scene.poll_after(u64::MAX / 2), Step::Idle);
+    scene.camera.emit(1000);
+    assert_eq!(scene.frame().sequence, 4);
+    assert!(scene.tail.is_exact());
+}
+
+#[test]
+fn a_copy_that_took_too_long_is_not_believed() {
+    let mut scene = Scene::new(1, StartAt::Newest);
+    scene.camera.emit(1000);
+    let candidate = scene.frame();
+    scene.follow(scene.device.pointer().unwrap().window_ns() - 2);
+    assert_eq!(check_in_place(&scene.device, &candidate), Ok(()));
+    scene.follow(scene.device.pointer().unwrap().window_ns());
+    let refused = check_in_place(&scene.device, &candidate).unwrap_err();
+    assert_eq!((refused.refusal, refused.reason), (Refusal::Overtaken, LossReason::Torn));
+}
+
+#[test]
+fn the_writer_is_two_of_the_largest_slots_ahead_of_the_pointer() {
+    let mut scene = Scene::new(1, StartAt::Newest);
+    scene.camera.emit(1000);
+    let candidate = scene.frame();
+    let ahead = 2 * scene.device.max_slot_bytes();
+    // Cursors of the driver are a lap above the camera's.
+    let last = candidate.start - 32 - ahead;
+    let mut at = scene.camera.next;
+    while at < last {
+        at = last.min(at + RING / 4);
+        scene.point(at % RING, RING / 4);
+        assert_eq!(check_in_place(&scene.device, &candidate), Ok(()), "{at:#x}");
+    }
+    scene.point((last + 32) % RING, 100);
+    let refused = check_in_place(&scene.device, &candidate).unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Overtaken);
+}
+
+#[test]
+fn frames_that_were_there_before_are_read_from_the_oldest() {
+    let mut scene = Scene::new(40, StartAt::Oldest);
+    for number in 0..40 {
+        let step = scene.poll_after(100);
+        assert!(matches!(step, Step::Frame(candidate) if candidate.sequence == number), "{step:?}");
+    }
+    assert_eq!(scene.poll_after(100), Step::Idle);
+}
+
+#[test]
+fn a_reset_is_seen_by_a_pointer_that_jumps() {
+    let mut scene = Scene::new(150, StartAt::Newest);
+    assert_eq!(scene.poll_after(100), Step::Idle);
+    scene.camera.begin_at(0);
+    scene.camera.emit(700);
+    scene.follow(10_000);
+    assert!(!scene.lost().exact);
+    scene.camera.emit(700);
+    assert_eq!(scene.frame().trailer.length, 700);
+}
+
+#[test]
+fn a_camera_that_is_unplugged_is_an_error() {
+    let mut scene = Scene::new(1, StartAt::Newest);
+    *scene.script.lock().unwrap() = None;
+    let error = scene.tail.poll(&scene.device).unwrap_err();
+    assert!(matches!(error, DeviceError::Pointer(_)), "{error}");
+    assert!(error.to_string().contains("unplugged"), "{error}");
+}
