@@ -175,6 +175,11 @@ pub(crate) struct DriverArgs {
     /// Largest frame to be believed in, where the device does not tell [default: what a quarter of the ring holds]
     #[arg(long, env = "CIRCBUF_MAX_FRAME_BYTES", value_name = "BYTES")]
     pub(crate) max_frame_bytes: Option<Bytes>,
+    /// The most that the bus of a camera's node can move, in MB/s: the slower, the later the driver may look
+    /// at its pointer and still know what it missed [default: 400 for a 353's ring, 1200 for others]
+    #[arg(long, env = "CIRCBUF_BUS_MB_S_MAX", value_name = "MB/S")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) bus_mb_s_max: Option<u32>,
     /// Exit with 3 if more is lost: N frames, or P% of what was expected
     #[arg(long, env = "CIRCBUF_MAX_LOST", value_name = "N|P%")]
     pub(crate) max_lost: Option<LossBudget>,
@@ -334,7 +339,10 @@ impl LimitArgs {
 
 impl DriverArgs {
     pub(crate) fn fill(&mut self, low: DriverArgs) {
-        fill!(self, low; device, from, slab_bytes, max_frame_bytes, max_lost, on_loss, timeout, wait;);
+        fill!(
+            self, low;
+            device, from, slab_bytes, max_frame_bytes, bus_mb_s_max, max_lost, on_loss, timeout, wait;
+        );
     }
 }
 

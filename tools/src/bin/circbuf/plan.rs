@@ -96,6 +96,14 @@ impl DriverPlan {
         }
     }
 
+    /// The device with the bus that it has, if that is told and it has a pointer.
+    pub(crate) fn with_bus(&self, device: Device) -> Device {
+        match self.driver.bus_mb_s_max {
+            Some(mb_s) => device.with_bus_rate(u64::from(mb_s) * 1_000_000),
+            None => device,
+        }
+    }
+
     /// What may be lost before the run ends.
     pub(crate) fn loss_limit(&self) -> Option<LossLimit> {
         let stops = self.driver.on_loss == Some(OnLoss::Stop);
@@ -157,7 +165,7 @@ impl DriverPlan {
         let session = Session {
             session,
             camera: 0,
-            geometry: device.registers().map(|registers| registers.geometry()).unwrap_or_default(),
+            geometry: device.geometry(),
             ring_bytes: device.ring().bytes(),
         };
         Archive::create(dir, session, options, Moment::now()).map(Some).map_err(refused_archive)

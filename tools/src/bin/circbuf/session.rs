@@ -166,7 +166,7 @@ fn open(
             Ok(device) if !from_oldest && (device.has_ended() || device.is_abandoned()) => {
                 "the camera of this ring has ended"
             }
-            _ => return Ok((opened?, told)),
+            _ => return Ok((driver.with_bus(opened?), told)),
         };
         if wait(interrupted) {
             return Err(Failure::failed(format!("{}: interrupted: {waits_for}", path.display())));
@@ -206,9 +206,16 @@ fn may_appear(path: &Path) -> bool {
 
 fn describe(path: &Path, device: &Device) -> String {
     let bytes = device.ring().bytes();
-    let by = match device.registers() {
-        Some(_) => "with counters",
-        None => "without counters: what is lost is estimated, and torn frames may be accepted",
+    let by = match (device.registers(), device.pointer()) {
+        (Some(_), _) => "with counters".to_owned(),
+        (None, Some(pointer)) => format!(
+            "with a write pointer: what is lost is counted as long as it is looked at every {:.0} ms",
+            pointer.window_ns() as f64 / 1e6
+        ),
+        (None, None) => {
+            "without counters: what is lost is estimated, and torn frames may be accepted"
+                .to_owned()
+        }
     };
     format!("{}, ring of {bytes} bytes {by}", path.display())
 }
