@@ -16,7 +16,7 @@ use circbuf_tests::Random;
 use crate::consumer::outlet;
 use crate::disk::Disk;
 use crate::told::Told;
-use crate::world::Truths;
+use crate::truths::Truths;
 
 /// The archive and whoever feeds it.
 pub(crate) struct Archivist {

@@ -13,6 +13,7 @@ use circbuf_tests::{GAPS, Random, SteppedCamera};
 
 use crate::law::{Law, Point, Reading};
 use crate::payload::{Likeness, payload_like};
+use crate::pointed::Pointed;
 use crate::seeds::Counts;
 
 const RING: u64 = 4096;
@@ -31,6 +32,8 @@ pub(crate) struct Bench {
     tail: Tail,
     pool: SlabPool,
     stamped: bool,
+    /// Where there is a pointer and no counters.
+    pointed: Option<Pointed>,
     /// Length of every payload, if all are equal: the frames of a lap start where those of the last
     /// one did.
     equal: Option<usize>,
@@ -42,31 +45,41 @@ impl Bench {
     pub(crate) fn of(seed: u64) -> Bench {
         let mut random = Random::of(seed);
         let counted = !random.once_in(4);
+        let pointed = counted && random.once_in(3);
         // Without counters, only a stamp in a gap that is zeroed is a promise.
         let gap = random.one_of(if counted { &GAPS } else { &[Gap::Zero, Gap::Late] });
-        let stamped = !counted || !random.once_in(3);
+        let stamped = !counted || pointed || !random.once_in(3);
         let likeness: &[Likeness] = match counted {
             true => &[Likeness::Plain, Likeness::Trailers, Likeness::Trailers, Likeness::Unescaped],
             false => &[Likeness::Plain, Likeness::Trailers],
         };
         let equal = random.once_in(2).then(|| random.one_of(&[60, 200, 440]));
-        let mut camera = SteppedCamera::new(RING, PAYLOAD_MAX as u32, gap, stamped);
+        // The smaller the largest frame, the longer a pointer is believed.
+        let bytes_max = equal.filter(|_| pointed).map_or(PAYLOAD_MAX as u32, |equal| equal as u32);
+        let mut camera = SteppedCamera::new(RING, bytes_max, gap, stamped);
         while camera.fpga().cursor() < RING + RING / 2 {
             camera.emit(equal.unwrap_or(333));
         }
-        let device = camera.device(counted);
+        let pointed = pointed.then(|| Pointed::of(gap != Gap::Skip && random.once_in(2)));
+        let device = match &pointed {
+            Some(pointed) => pointed.device(&camera, bytes_max, Random::of(random.any())),
+            None => camera.device(counted),
+        };
         let tail = Tail::attach(&device, StartAt::Newest).unwrap();
         let (pool, counts) = (SlabPool::new(64 << 10), DECEIVED.map(|name| (name, 0)).into());
-        Bench { random, camera, device, tail, pool, stamped, equal, likeness, counts }
+        Bench { random, camera, device, tail, pool, stamped, pointed, equal, likeness, counts }
     }
 
     pub(crate) fn run(mut self) -> Counts {
         for _ in 0..ROUNDS {
             let steps = self.random.below(60);
             self.write(steps);
-            if self.random.once_in(12) && self.device.registers().is_some() {
+            let is_told = self.device.registers().is_some() || self.pointed.is_some();
+            if self.random.once_in(12) && is_told {
                 self.camera.reset();
+                self.pointed.iter().for_each(|pointed| pointed.note(&self.camera));
             }
+            self.settle();
             for _ in 0..12 {
                 match self.tail.poll(&self.device).unwrap() {
                     Step::Frame(candidate) => self.judge(&candidate),
@@ -89,21 +102,38 @@ impl Bench {
                 self.camera.begin_with(payload, likeness == Likeness::Unescaped);
             }
             self.camera.advance();
+            if let Some(pointed) = &self.pointed {
+                pointed.chunk(&self.camera);
+            }
         }
     }
 
-    /// Steps that the writer does while a frame is held: mostly few, or about a lap.
+    /// Looks at a pointer, and waits until the last header has stood for long enough.
+    fn settle(&mut self) {
+        if let Some(pointed) = &self.pointed {
+            self.tail.glance(&self.device);
+            pointed.pass(60_000);
+        }
+    }
+
+    /// Steps that the writer does while a frame is held: mostly few, or about a lap; of a pointer, about
+    /// as many as it is believed for.
     fn haste(&mut self) -> u64 {
-        match self.random.below(4) {
-            0 => 0,
-            1 => self.random.below(40),
-            _ => CHUNKS - 40 + self.random.below(60),
+        match (self.random.below(4), &self.pointed) {
+            (0, _) => 0,
+            (1, _) => self.random.below(40),
+            (_, Some(_)) => 40 + self.random.below(CHUNKS - 40),
+            (_, None) => CHUNKS - 40 + self.random.below(60),
         }
     }
 
     fn judge(&mut self, candidate: &Candidate) {
         let from = (candidate.start, candidate.epoch);
-        let whole = Law::WHOLE.read(&self.device, from, self.stamped).expect("the tail found it");
+        let Some(whole) = Law::WHOLE.read(&self.device, from, self.stamped) else {
+            // A reset that nobody told of leaves old frames, the first of them without a header.
+            assert!(self.pointed.is_some() && self.verdict(candidate).is_err(), "{candidate:?}");
+            return self.count("refused");
+        };
         assert_eq!(whole.trailer, candidate.trailer, "both find the same frame");
         let at_once = whole.clone();
         let lacking = Point::ALL

@@ -6,7 +6,7 @@ use circbuf_driver::stats::Account;
 use circbuf_tests::Random;
 
 use crate::told::Told;
-use crate::world::Truths;
+use crate::truths::Truths;
 
 /// The consumer.
 pub(crate) struct Consumer {

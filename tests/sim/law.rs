@@ -62,7 +62,8 @@ impl Law {
             (true, true) => by_header(device, start),
             (true, false) => by_chain(device, start),
         }?;
-        let before = device.registers().is_none().then(|| in_front(device, start));
+        let is_told = device.registers().is_some() || device.pointer().is_some();
+        let before = (!is_told).then(|| in_front(device, start));
         let (header, body) = (None, Vec::new());
         Some(Reading { law: self, start, epoch, stamped, trailer, header, before, body })
     }
@@ -126,8 +127,7 @@ impl Reading {
     }
 
     fn reach(&self, device: &Device) -> Result<(), Refusal> {
-        let Some(registers) = device.registers() else { return Ok(()) };
-        let reach = registers.reach();
+        let Some(reach) = device.reach() else { return Ok(()) };
         let limit = self.start + device.ring().bytes() - 32;
         match reach.epoch == self.epoch && reach.reserved <= limit {
             true => Ok(()),

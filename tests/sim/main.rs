@@ -12,6 +12,8 @@ mod consumer;
 mod disk;
 mod law;
 mod payload;
+mod pointed;
 mod seeds;
 mod told;
+mod truths;
 mod world;

@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use circbuf_driver::capture::{Capture, Captured, Origin};
 use circbuf_driver::clock::Moment;
-use circbuf_driver::frame::Frame;
-use circbuf_driver::record::RecordHeader;
-use circbuf_driver::ring::Timestamp;
 use circbuf_driver::slab::SlabPool;
 use circbuf_driver::stats::Books;
 use circbuf_driver::tail::{StartAt, Tail};
@@ -19,58 +16,16 @@ use circbuf_tests::{GAPS, Random, SteppedCamera};
 use crate::archivist::{Archivist, Finished};
 use crate::consumer::Consumer;
 use crate::payload::{Likeness, payload_like};
+use crate::pointed::Pointed;
 use crate::seeds::Counts;
 use crate::told::Told;
+use crate::truths::{Numbering, Promise, Truths};
 
 const ACTIONS: u64 = 400;
 const PAYLOAD_MAX: u64 = 900;
 
 /// Frames that tell what is untold, at the end.
 const LAST_FRAMES: u64 = 4;
-
-/// What was really written, to hold what comes out against it.
-pub(crate) struct Truths<'a> {
-    camera: &'a SteppedCamera,
-    promise: Promise,
-}
-
-/// What the driver promises on a ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Promise {
-    /// With counters: whole frames, and each by its number.
-    Counted,
-    /// Stamped in gaps that are zeroed: whole frames; times have to tell which is which.
-    Stamped,
-    /// Bare bytes: no more than that the books close.
-    Books,
-}
-
-impl Truths<'_> {
-    pub(crate) fn check(&self, frame: &Frame) {
-        self.check_parts(frame.record_header(), frame.time(), frame.payload());
-        // A fault may change the kind of picture, or the header.
-        let is_known = self.promise != Promise::Books && self.camera.faults().is_none();
-        let quality2 = frame.geometry().quality2;
-        assert!(!is_known || quality2 == 0x5050, "stamped or by the register page");
-    }
-
-    pub(crate) fn check_parts(&self, header: &RecordHeader, time: Timestamp, payload: &[u8]) {
-        let truth = match self.promise {
-            Promise::Counted => self.camera.truth(header.sequence),
-            Promise::Stamped => self.camera.truth_at(time),
-            Promise::Books => return,
-        };
-        let truth = truth.unwrap_or_else(|| panic!("no frame was like {header:?} {time}"));
-        let entry = &truth.entry;
-        assert!(truth.is_lawful(), "damaged and delivered: {header:?} {entry:?}");
-        let read = (payload.len() as u32, crc_fast::crc32_iscsi(payload), time.sec, time.usec);
-        let written = (entry.length, entry.crc32c, entry.sec, entry.usec);
-        assert_eq!(read, written, "{header:?} {entry:?}");
-        let place = (header.epoch, header.cursor);
-        let is_there = self.promise == Promise::Stamped || place == (entry.epoch, entry.start);
-        assert!(is_there, "{header:?} {entry:?}");
-    }
-}
 
 /// Whoever archives.
 enum Arch {
@@ -85,6 +40,10 @@ pub(crate) struct World {
     random: Random,
     camera: SteppedCamera,
     promise: Promise,
+    pointed: Pointed,
+    /// Looks at the pointer in time, always, at a camera that is never reset.
+    diligent: bool,
+    numbering: Numbering,
     likeness: &'static [Likeness],
     /// Of payloads, in bytes.
     lengths: Range<u64>,
@@ -103,28 +62,44 @@ impl World {
     pub(crate) fn of(seed: u64) -> World {
         let mut random = Random::of(seed);
         let ring_bytes = 4096 * (1 + random.below(3));
-        let promises = [Promise::Counted, Promise::Counted, Promise::Stamped, Promise::Books];
-        let promise = random.one_of(&promises);
-        let counted = promise == Promise::Counted;
+        let promise = random.one_of(&[
+            Promise::Counted,
+            Promise::Counted,
+            Promise::Pointed,
+            Promise::Pointed,
+            Promise::Stamped,
+            Promise::Books,
+        ]);
+        let pointed = promise == Promise::Pointed;
+        let counted = promise == Promise::Counted || pointed;
         let stamped_gaps: &[Gap] = &[Gap::Zero, Gap::Late];
         let gap = random.one_of(if promise == Promise::Stamped { stamped_gaps } else { &GAPS });
-        let stamped = promise == Promise::Stamped || (counted && !random.once_in(3));
+        let always_stamped = promise == Promise::Stamped || pointed;
+        let stamped = always_stamped || (counted && !random.once_in(3));
         let faults = (counted && random.once_in(2)).then(|| any_faults(stamped, &mut random));
         // A damaged frame beside a payload that looks like frames is told apart by nothing.
         let likeness: &[Likeness] = match faults.is_none() && counted && random.once_in(3) {
             true => &[Likeness::Plain, Likeness::Trailers, Likeness::Unescaped],
             false => &[Likeness::Plain],
         };
-        let mut camera = match &faults {
-            None => SteppedCamera::new(ring_bytes, PAYLOAD_MAX as u32, gap, stamped),
-            Some(faults) => {
-                let ring_bytes = 4 * ring_bytes;
-                let bytes_max = faults.payload_bytes_max(PAYLOAD_MAX as u32, ring_bytes);
-                SteppedCamera::new(ring_bytes, bytes_max, gap, stamped).with_faults(faults)
-            }
+        let ring_bytes = ring_bytes * if faults.is_some() { 4 } else { 1 };
+        let bytes_max = match &faults {
+            None => PAYLOAD_MAX as u32,
+            Some(faults) => faults.payload_bytes_max(PAYLOAD_MAX as u32, ring_bytes),
         };
+        let mut camera = SteppedCamera::new(ring_bytes, bytes_max, gap, stamped);
+        if let Some(faults) = &faults {
+            camera = camera.with_faults(faults);
+        }
         (0..random.below(40)).for_each(|_| camera.emit(1 + random.below(PAYLOAD_MAX) as usize));
-        let device = Arc::new(camera.device(counted));
+        // What is old in a slot that is skipped cannot be told from what will be stamped.
+        let ahead = faults.is_none() && gap != Gap::Skip && random.once_in(2);
+        let pointer = Pointed::of(ahead);
+        let diligent = pointed && random.once_in(2);
+        let device = Arc::new(match pointed {
+            true => pointer.device(&camera, bytes_max, Random::of(random.any())),
+            false => camera.device(counted),
+        });
         let start = random.one_of(&[StartAt::Newest, StartAt::Oldest]);
         let tail = Tail::attach(&device, start).unwrap();
         let pool = SlabPool::new((16 << 10) * (1 + random.below(8) as usize));
@@ -158,6 +133,9 @@ impl World {
             random,
             camera,
             promise,
+            pointed: pointer,
+            diligent,
+            numbering: Numbering::default(),
             likeness,
             lengths,
             capture,
@@ -182,17 +160,28 @@ impl World {
 
     fn act(&mut self) {
         match self.random.below(10) {
-            0..4 => self.write(),
+            0..4 => {
+                self.write();
+                if self.diligent {
+                    self.capture();
+                }
+            }
             4..7 => drop(self.capture()),
-            7 => self.proc.take(&Truths { camera: &self.camera, promise: self.promise }),
+            7 => {
+                let truths = Truths::of(&self.camera, self.promise, &self.numbering);
+                self.proc.take(&truths);
+            }
             8 => self.proc.finish(&mut self.capture.books().proc),
-            _ if self.promise != Promise::Stamped && self.random.once_in(20) => self.camera.reset(),
+            _ if self.may_be_reset() && self.random.once_in(20) => {
+                self.camera.reset();
+                self.pointed.note(&self.camera);
+            }
             _ => self.archive(),
         }
     }
 
     fn archive(&mut self) {
-        let truths = Truths { camera: &self.camera, promise: self.promise };
+        let truths = Truths::of(&self.camera, self.promise, &self.numbering);
         let mut books = self.capture.books();
         match &mut self.arch {
             Arch::Nobody => {}
@@ -215,7 +204,7 @@ impl World {
             return;
         }
         // Now and then a lap or more without a look.
-        let most = if self.random.once_in(25) { 600 } else { 30 };
+        let most = if !self.diligent && self.random.once_in(25) { 600 } else { 30 };
         let mut left = self.random.below(most);
         while (left > 0 || self.camera.is_sprinting()) && self.stalled == 0 {
             left = left.saturating_sub(1);
@@ -224,6 +213,7 @@ impl World {
                 self.stalled = self.camera.take_stall_ns() / 20_000_000;
             }
             self.camera.advance();
+            self.pointed.chunk(&self.camera);
         }
     }
 
@@ -240,7 +230,25 @@ impl World {
         self.now.monotonic_ns += ns;
         self.now.realtime_ns += ns;
         let now = self.now;
-        self.capture.step(now, || now).unwrap()
+        // A bus and a ring so small are looked at in time by whoever comes soon.
+        let is_late = !self.diligent && self.random.once_in(60);
+        self.pointed.pass(if is_late { ns } else { ns / 1000 });
+        let captured = self.capture.step(now, || now).unwrap();
+        // A tail that comes too late for its first step begins anew, with lower numbers.
+        let (next, until) = (self.capture.tail().sequence(), &self.numbering.until);
+        until.set(if self.is_numbered() { next } else { next.min(until.get()) });
+        captured
+    }
+
+    fn may_be_reset(&self) -> bool {
+        self.promise != Promise::Stamped && !self.diligent
+    }
+
+    /// Whether the driver says how the camera numbers its frames. A pointer does not tell of a reset: if
+    /// nobody looked between the last frames before it and it, nothing is known of them.
+    fn is_numbered(&self) -> bool {
+        let is_told = self.promise != Promise::Pointed || self.camera.fpga().epoch() == 0;
+        is_told && self.capture.tail().is_exact()
     }
 
     /// What holds after every step.
@@ -286,8 +294,11 @@ impl World {
     }
 
     fn emit(&mut self) {
-        while self.camera.step(100) == Progress::Writing {}
+        while self.camera.step(100) == Progress::Writing {
+            self.pointed.chunk(&self.camera);
+        }
         self.camera.end();
+        self.pointed.note(&self.camera);
     }
 
     fn read_all(&mut self) {
@@ -302,7 +313,7 @@ impl World {
 
     /// The consumers finish everything that waits for them.
     fn consume(&mut self) {
-        let truths = Truths { camera: &self.camera, promise: self.promise };
+        let truths = Truths::of(&self.camera, self.promise, &self.numbering);
         let mut books = self.capture.books();
         while !self.proc.queue.is_empty() {
             self.proc.take(&truths);
@@ -327,7 +338,7 @@ impl World {
 
     fn close(mut self) -> Counts {
         assert_eq!(self.pool.taken(), 0, "all slabs are free");
-        let truths = Truths { camera: &self.camera, promise: self.promise };
+        let truths = Truths::of(&self.camera, self.promise, &self.numbering);
         let expected = self.capture.expected();
         let books = self.capture.books();
         let arch = std::mem::replace(&mut self.arch, Arch::Nobody);
@@ -342,6 +353,10 @@ impl World {
         };
         let mut counts = counts(&books, archived, self.digest);
         drop(books);
+        if self.promise == Promise::Pointed {
+            let how = if expected.is_some() { "pointed_exact" } else { "pointed_estimated" };
+            counts.insert(how, 1);
+        }
         if let Some(expected) = expected {
             counts.insert("refused_good", self.account(expected, arch_told.as_ref()));
         }
@@ -366,9 +381,13 @@ impl World {
         };
         // The camera stands still while a frame is copied.
         assert!(books.torn == 0 || of_faults > 0, "{books:?}");
-        let frames = self.camera.fpga().frames();
-        let numbers = frames - expected..frames;
-        let is_good = |number| self.camera.truth(number).is_some_and(|truth| !truth.entry.damaged);
+        let next = self.capture.tail().sequence();
+        let numbers = next - expected..next;
+        let ahead = self.numbering.ahead.get().unwrap_or(0);
+        let is_good = |number: u64| {
+            let truth = self.camera.truth(number.wrapping_add(ahead));
+            truth.is_some_and(|truth| !truth.entry.damaged) && self.is_numbered()
+        };
         let check =
             |told: &Told, account| told.check(numbers.clone(), &books, account, price > 0, is_good);
         let by_proc = check(&self.proc.told, &books.proc);

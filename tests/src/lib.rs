@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use circbuf_driver::device::Device;
 use circbuf_driver::ring::Timestamp;
 use circbuf_emulator::fault::{Doctored, Faults, Injector, Tally};
-use circbuf_emulator::fpga::{Fpga, Progress, Setup};
+use circbuf_emulator::fpga::{Fpga, Progress, Setup, slot_bytes};
 use circbuf_emulator::ledger::LedgerEntry;
 use circbuf_emulator::model::{FrameTime, Gap, Geometry, Picture};
 use circbuf_emulator::ring_file::RingFile;
@@ -98,9 +98,17 @@ pub struct SteppedCamera {
     /// By number.
     truth: BTreeMap<u64, Truth>,
     current: Option<Truth>,
+    /// Frames in work at resets: all of one but its gap may have been written.
+    abandoned: Vec<Truth>,
     begun: u64,
     injector: Option<Injector>,
     stall_ns: u64,
+    /// Where the frame in work will end.
+    end: u64,
+    /// Where the last whole frames of this epoch ended.
+    ends: [u64; 2],
+    /// The camera's register page.
+    page: Device,
 }
 
 impl SteppedCamera {
@@ -114,8 +122,20 @@ impl SteppedCamera {
         let setup = Setup { gap, stamped, payload_bytes_max, geometry, frame_period_ns: 0 };
         let file = RingFile::memfd(ring_bytes).expect("there is memory");
         let fpga = Fpga::new(file, setup).expect("the ring holds four frames");
-        let (truth, current, injector) = (BTreeMap::new(), None, None);
-        SteppedCamera { fpga, truth, current, begun: 0, injector, stall_ns: 0 }
+        let memory = fpga.file();
+        let page = Device::from_fds(memory.ring_fd(), Some(memory.registers_fd()));
+        SteppedCamera {
+            fpga,
+            truth: BTreeMap::new(),
+            current: None,
+            abandoned: Vec::new(),
+            begun: 0,
+            injector: None,
+            stall_ns: 0,
+            end: 0,
+            ends: [0; 2],
+            page: page.expect("the ring can be mapped"),
+        }
     }
 
     /// The same camera with faults. Its largest payload is what [`Faults::payload_bytes_max`] says.
@@ -161,8 +181,15 @@ impl SteppedCamera {
     /// a frame is there as soon as its trailer is.
     #[must_use]
     pub fn truth_at(&self, time: Timestamp) -> Option<&Truth> {
-        let mut frames = self.truth.values().chain(&self.current).rev();
+        let all = self.truth.values().chain(&self.abandoned).chain(&self.current);
+        let mut frames = all.rev();
         frames.find(|truth| (truth.entry.sec, truth.entry.usec) == (time.sec, time.usec))
+    }
+
+    /// All frames with their numbers, the newest first, and those that were abandoned.
+    pub fn truths(&self) -> impl Iterator<Item = (u64, &Truth)> {
+        let whole = self.truth.iter().rev().map(|(number, truth)| (*number, truth));
+        whole.chain(self.abandoned.iter().map(|truth| (truth.entry.number, truth)))
     }
 
     /// Frames begun so far, whole or not.
@@ -185,6 +212,7 @@ impl SteppedCamera {
     /// If a frame is begun already, or this one does not fit.
     pub fn begin_with(&mut self, payload: Vec<u8>, damaged: bool) {
         let time = START.plus_nanos(self.begun * 10_000_000);
+        let epoch = self.fpga.epoch();
         self.begun += 1;
         let truth = match &mut self.injector {
             None => begin_sound(&mut self.fpga, payload, time, damaged),
@@ -195,6 +223,10 @@ impl SteppedCamera {
                 begin_doctored(&mut self.fpga, &frame)
             }
         };
+        if self.fpga.epoch() != epoch {
+            self.ends = [0; 2];
+        }
+        self.end = self.fpga.cursor() + slot_bytes(truth.payload.len() as u32);
         self.current = Some(truth);
     }
 
@@ -234,9 +266,26 @@ impl SteppedCamera {
         let progress = self.fpga.step(&current.payload, 32);
         match progress {
             Progress::Writing => self.current = Some(current),
-            Progress::Whole => drop(self.truth.insert(number, current)),
+            Progress::Whole => {
+                self.truth.insert(number, current);
+                self.ends = [self.ends[1], self.fpga.cursor()];
+            }
         }
         progress
+    }
+
+    /// Where the kernel's pointer stands: behind the last frame whose interrupt was served, or if the
+    /// camera was `ahead` of its handler, behind one that is not stamped yet. It is at most one frame late.
+    ///
+    /// # Panics
+    /// If the register page cannot be read.
+    #[must_use]
+    pub fn pointer(&self, ahead: bool) -> u64 {
+        let page = self.page.registers().expect("a camera has a register page");
+        let served = page.progress().expect("nobody changes it meanwhile").complete;
+        let is_at_end = self.current.is_some() && self.fpga.cursor() == self.end;
+        let pointer = if ahead && is_at_end { self.end } else { served.max(self.ends[0]) };
+        pointer % self.fpga.file().ring_bytes()
     }
 
     /// So many steps.
@@ -253,7 +302,8 @@ impl SteppedCamera {
 
     /// Resets the FPGA: a frame in work is abandoned.
     pub fn reset(&mut self) {
-        self.current = None;
+        self.abandoned.extend(self.current.take());
+        self.ends = [0; 2];
         self.fpga.reset();
     }
 
