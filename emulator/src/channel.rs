@@ -243,6 +243,7 @@ impl Drop for Channel {
     /// However the camera ends, by a panic too: a driver would wait for ever.
     fn drop(&mut self) {
         self.fpga.end();
+        self.emitted.interrupt();
     }
 }
 

@@ -5,6 +5,7 @@
 //! slice of `AtomicU64`, and every field of the register page is an atomic of its own size, never
 //! accessed with another one. Vector instructions store whole chunks, in assembly, because Rust has
 //! no atomic of that size.
+mod view;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -16,6 +17,8 @@ use memmap2::MmapRaw;
 
 use crate::ring_file::Identity;
 
+pub(crate) use view::{RegisterView, RingView};
+
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// The ring, addressed by cursors.
@@ -25,7 +28,7 @@ pub(crate) struct RingMemory {
 }
 
 impl RingMemory {
-    /// `map` is a shared, writable mapping of a whole ring.
+    /// `map` is a shared mapping of a whole ring, writable if anything is to be stored.
     pub(crate) fn new(map: MmapRaw) -> Self {
         assert!(map.len() > 0 && map.len().is_multiple_of(CHUNK_BYTES), "a ring is whole chunks");
         Self { map }
@@ -130,7 +133,7 @@ pub(crate) struct RegisterPage {
 }
 
 impl RegisterPage {
-    /// `map` is a shared, writable mapping of a zeroed register page.
+    /// `map` is a shared mapping of a register page, for the FPGA a writable one of zeros.
     pub(crate) fn new(map: MmapRaw) -> Self {
         assert!(map.len() == reg::PAGE_BYTES, "a register page has {} bytes", reg::PAGE_BYTES);
         Self { map, update: 0 }

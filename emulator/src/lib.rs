@@ -80,6 +80,7 @@ mod interrupt;
 pub mod jpeg_file;
 pub mod ledger;
 pub mod model;
+pub mod node;
 pub mod pace;
 #[cfg(test)]
 mod rebuild;

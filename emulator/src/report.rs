@@ -1,4 +1,6 @@
 //! What a camera did: while it runs, and at its end.
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -45,9 +47,24 @@ pub struct Report {
 pub struct Emitted {
     frames: AtomicU64,
     payload_bytes: AtomicU64,
+    interrupt_line: OnceLock<OwnedFd>,
 }
 
 impl Emitted {
+    /// Connects the interrupt of the camera: from now on each whole frame, and the camera's end, adds
+    /// 1 to this eventfd, after the register page tells of it. There is one line; a later one is
+    /// left alone.
+    pub fn connect(&self, eventfd: OwnedFd) {
+        let _taken = self.interrupt_line.set(eventfd);
+    }
+
+    pub(crate) fn interrupt(&self) {
+        if let Some(line) = self.interrupt_line.get() {
+            // A counter that nobody has looked at for 2^64 frames is full, and says so already.
+            let _full = nix::unistd::write(line, &1_u64.to_ne_bytes());
+        }
+    }
+
     /// Whole frames written.
     #[must_use]
     pub fn frames(&self) -> u64 {
@@ -65,5 +82,6 @@ impl Emitted {
     pub(crate) fn add(&self, payload: &[u8]) {
         self.payload_bytes.store(self.payload_bytes() + payload.len() as u64, Ordering::Relaxed);
         self.frames.store(self.frames() + 1, Ordering::Relaxed);
+        self.interrupt();
     }
 }

@@ -159,6 +159,15 @@ impl RingFile {
         Ok((map(&self.ring)?, map(&self.registers)?))
     }
 
+    /// Maps the ring and the register page for who only reads them.
+    pub(crate) fn map_to_read(&self) -> Result<(MmapRaw, MmapRaw), RingFileError> {
+        let path = self.path().unwrap_or(Path::new("memfd:circbuf"));
+        let map = |file: &File| {
+            MmapOptions::new().map_raw_read_only(file).map_err(io_error(path, "map it"))
+        };
+        Ok((map(&self.ring)?, map(&self.registers)?))
+    }
+
     /// Gives the ring its name.
     pub(crate) fn publish(&mut self) -> Result<(), RingFileError> {
         self.name.as_mut().map_or(Ok(()), Name::publish)
