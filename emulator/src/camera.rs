@@ -166,12 +166,25 @@ impl Camera {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(self) -> Result<CameraThread, CameraError> {
+        self.spawn_after(Duration::ZERO)
+    }
+
+    /// As [`spawn`](Self::spawn); until `delay` is over, the ring stays empty.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn spawn_after(self, delay: Duration) -> Result<CameraThread, CameraError> {
         // The source's own flag, so that a stop also ends a read that waits.
         let stop = self.source.stop_flag().unwrap_or_default();
         let stopped = Arc::clone(&stop);
+        let delayed = move || {
+            let delay_ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+            Clock::Real.start().sleep_until(delay_ns, &stopped);
+            self.run(&stopped)
+        };
         let thread = std::thread::Builder::new()
             .name("camera".to_owned())
-            .spawn(move || self.run(&stopped))
+            .spawn(delayed)
             .map_err(CameraError::Thread)?;
         Ok(CameraThread { stop, thread: Some(thread) })
     }

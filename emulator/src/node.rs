@@ -28,7 +28,7 @@ use nix::libc::{SEEK_CUR, SEEK_END, SEEK_SET};
 use crate::dma::{RegisterView, RingView};
 use crate::ring_file::{RingFile, RingFileError};
 
-pub use jpeghead::HEADER_BYTES_MAX;
+pub use jpeghead::{HEADER_BYTES_MAX, seek_in_header};
 
 /// Whose kernel it is. They differ where a slot ends at the end of the ring, at USED, and in reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

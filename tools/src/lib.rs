@@ -4,6 +4,7 @@
 
 pub mod answer_key;
 pub mod dump;
+pub mod exec;
 pub mod exif;
 pub mod export;
 pub mod ring_file;

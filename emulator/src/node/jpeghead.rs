@@ -6,8 +6,9 @@ use circbuf_abi::header::{
 use circbuf_abi::jpeg::{HUFFMAN_TABLES, QUANT_CHROMA, QUANT_LUMA, ZIGZAG, marker};
 use circbuf_abi::node::{JPEGHEAD_SELECTOR, JPEGHEAD_TABLES};
 use nix::errno::Errno;
+use nix::libc::{SEEK_CUR, SEEK_END, SEEK_SET};
 
-use super::Node;
+use super::{Answer, Node, Sought};
 
 /// The camera's buffer for a header, in bytes (`JPEG_HEADER_MAXSIZE`).
 pub const HEADER_BYTES_MAX: usize = 0x300;
@@ -134,4 +135,21 @@ fn scaled(standard: &[u8; 64], quality: u8, is_portrait: bool) -> [u8; 64] {
         let at = if is_portrait { at % 8 * 8 + at / 8 } else { at };
         ((u32::from(standard[usize::from(at)]) * scale + 50) / 100).clamp(1, 255) as u8
     })
+}
+
+/// `lseek` on `/dev/jpegheadN` where no header is made: the file has `bytes` bytes and stands at
+/// `position`. It never leaves the file; in front of its beginning it fails with EOVERFLOW, at the
+/// beginning.
+#[must_use]
+pub fn seek_in_header(bytes: u64, position: u64, offset: i64, whence: i32) -> Sought {
+    let from = match whence {
+        SEEK_SET => 0,
+        SEEK_CUR => position,
+        SEEK_END => bytes,
+        _ => return Sought { position, answer: Answer::Fails(Errno::EINVAL) },
+    };
+    match u64::try_from(i128::from(from) + i128::from(offset)) {
+        Ok(to) => Sought { position: to.min(bytes), answer: Answer::Is(to.min(bytes)) },
+        Err(_) => Sought { position: 0, answer: Answer::Fails(Errno::EOVERFLOW) },
+    }
 }

@@ -395,3 +395,16 @@ fn jpeg_headers() {
     }
     assert!(lapped().node(Nc393).jpeg_header(RING as i64 + 1).is_ok(), "as NEXT has told it");
 }
+
+#[test]
+fn positions_in_a_header_stay_in_it() {
+    let sought = |offset, whence| seek_in_header(623, 20, offset, whence);
+    assert_eq!(sought(0, SEEK_SET), TO(0));
+    assert_eq!(sought(700, SEEK_SET), TO(623));
+    assert_eq!(sought(-5, SEEK_CUR), TO(15));
+    assert_eq!(sought(i64::MAX, SEEK_CUR), TO(623));
+    assert_eq!(sought(0, SEEK_END), TO(623));
+    assert_eq!(sought(-3, SEEK_END), TO(620));
+    assert_eq!(sought(-21, SEEK_CUR), fails(0, EOVERFLOW));
+    assert_eq!(sought(0, 3), fails(20, EINVAL));
+}

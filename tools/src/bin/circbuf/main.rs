@@ -5,6 +5,7 @@ mod camera;
 mod config;
 mod demo;
 mod emulate;
+mod exec;
 mod failure;
 mod options;
 mod parse;
@@ -57,6 +58,9 @@ enum Command {
     /// Play the camera alone, into a ring file that any number of drivers can read
     #[command(allow_negative_numbers = true)]
     Emulate(Box<emulate::EmulateArgs>),
+    /// Run an unmodified program on an emulated camera: it opens /dev/circbuf0 and /dev/jpeghead0
+    #[command(allow_negative_numbers = true)]
+    Exec(Box<exec::ExecArgs>),
     /// Show what is in a ring, as test_mmap does, and judge it
     Dump(dump::DumpArgs),
     /// Hold an archive against the ledger of the camera: was anything accepted that is damaged?
@@ -83,6 +87,9 @@ fn main() -> ExitCode {
             run::run(*args, matches.subcommand_matches("run").expect("that is the command"))
         }
         Command::Emulate(args) => emulate::emulate(*args),
+        Command::Exec(args) => {
+            return exec::exec(*args).unwrap_or_else(|failure| failure.report());
+        }
         Command::Dump(args) => return dump(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Archive(command) => archive::archive(&command),
