@@ -100,7 +100,11 @@ impl Devices {
         if let Some(channel) = header {
             return Some(Device { kind: Kind::Jpeghead, channel });
         }
-        let identity = look()?;
+        self.with_ring(look()?)
+    }
+
+    /// The node whose ring has this device and inode.
+    pub(super) fn with_ring(&self, identity: (u64, u64)) -> Option<Device> {
         let channel = self.rings.iter().position(|ring| ring.identity == identity)?;
         Some(Device { kind: Kind::Circbuf, channel })
     }

@@ -3,6 +3,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::device::{Device, Devices};
@@ -32,9 +33,24 @@ pub(super) fn opened(
     tid: i32,
     descriptor: i32,
 ) -> Result<Option<Opened>, Errno> {
+    if threads.is_known(tid, descriptor) {
+        let file = threads.duplicate(tid, descriptor)?.into();
+        if let Some(device) = ring_of(devices, &file) {
+            return Ok(Some(Opened { device, file }));
+        }
+    }
     let Some(device) = device_of(devices, tid, descriptor) else { return Ok(None) };
     let file = threads.duplicate(tid, descriptor)?.into();
+    threads.know(tid, descriptor);
     Ok(Some(Opened { device, file }))
+}
+
+/// The node whose ring this is. A file that has no seals is none in memory, and is not asked further:
+/// its file system might answer only when the program goes on.
+fn ring_of(devices: &Devices, file: &File) -> Option<Device> {
+    fcntl(file, FcntlArg::F_GET_SEALS).ok()?;
+    let metadata = file.metadata().ok()?;
+    devices.with_ring((metadata.dev(), metadata.ino()))
 }
 
 /// The node that a call names by a path; `directory` is the argument with the folder's descriptor.

@@ -86,9 +86,21 @@ pub(super) fn status(tid: i32) -> Option<String> {
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     handles: HashMap<i32, OwnedFd>,
+    /// The thread and descriptor that were a node the last time.
+    known: Option<(i32, i32)>,
 }
 
 impl Threads {
+    /// Whether a descriptor was a node the last time, so that it is likely to be one still.
+    pub(super) fn is_known(&self, tid: i32, descriptor: i32) -> bool {
+        self.known == Some((tid, descriptor))
+    }
+
+    /// A descriptor is a node.
+    pub(super) fn know(&mut self, tid: i32, descriptor: i32) {
+        self.known = Some((tid, descriptor));
+    }
+
     /// A duplicate of a descriptor of the thread.
     pub(super) fn duplicate(&mut self, tid: i32, descriptor: i32) -> Result<OwnedFd, Errno> {
         if let Some(handle) = self.handles.get(&tid) {
