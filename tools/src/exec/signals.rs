@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
@@ -25,7 +25,11 @@ const IGNORED: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGCONT, Signal::SIGURG, 
 
 /// Signals that come to this process, as something to be read.
 #[derive(Debug)]
-pub(super) struct Signals(SignalFd);
+pub(super) struct Signals {
+    arriving: SignalFd,
+    /// What was blocked before, and is to be for the program.
+    before: SigSet,
+}
 
 /// What has come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +47,23 @@ impl Signals {
     pub(super) fn take() -> nix::Result<Signals> {
         let mut set = SigSet::empty();
         FORWARDED.into_iter().chain([Signal::SIGCHLD]).for_each(|signal| set.add(signal));
-        set.thread_block()?;
-        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Signals)
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let arriving = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Signals { arriving, before })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.arriving.as_fd()
+    }
+
+    /// The mask that the program is to have.
+    pub(super) fn before(&self) -> SigSet {
+        self.before
     }
 
     /// The next one, if there is one.
     pub(super) fn next(&self) -> Option<Arrived> {
-        let arrived = self.0.read_signal().ok()??;
+        let arrived = self.arriving.read_signal().ok()??;
         let signal = Signal::try_from(arrived.ssi_signo as i32).ok()?;
         Some(match signal {
             Signal::SIGCHLD => Arrived::Child,

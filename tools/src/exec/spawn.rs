@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::SigSet;
 
 use super::seccomp::{self, Listener};
 
@@ -25,10 +26,11 @@ pub(super) enum SpawnError {
 #[repr(C, align(8))]
 struct Control([u8; 24]);
 
-/// Runs `program` (the name and its arguments) under `filter`.
+/// Runs `program` (the name and its arguments) under `filter` and with this signal mask.
 pub(super) fn spawn(
     program: &[OsString],
     filter: Vec<libc::sock_filter>,
+    mask: SigSet,
 ) -> Result<(Child, Listener), SpawnError> {
     let (ours, theirs) = UnixStream::pair().map_err(SpawnError::Filter)?;
     let socket = theirs.as_raw_fd();
@@ -38,6 +40,7 @@ pub(super) fn spawn(
         // The node is gone when the supervisor is, and the program would not understand why.
         // SAFETY: sets an attribute of this process.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+        mask.thread_set_mask()?;
         let listener = seccomp::install(&filter)?;
         send(socket, listener)
     };

@@ -166,7 +166,8 @@ impl Supervisor {
         prctl::set_child_subreaper(true)
             .map_err(|errno| failed("become a subreaper")(errno.into()))?;
         let filter = filter::filter(self.devices.firmware == Firmware::Nc393);
-        let (child, listener) = spawn::spawn(program, filter).map_err(|error| match error {
+        let spawned = spawn::spawn(program, filter, self.signals.before());
+        let (child, listener) = spawned.map_err(|error| match error {
             SpawnError::Filter(source) => ExecError::Filter(source),
             SpawnError::Program(source) => {
                 ExecError::Program { program: program[0].display().to_string(), source }
