@@ -4,6 +4,7 @@
 
 pub mod answer_key;
 pub mod dump;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod exec;
 pub mod exif;
 pub mod export;

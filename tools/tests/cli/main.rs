@@ -6,6 +6,7 @@ mod bad_options;
 mod bad_rings;
 mod bad_sources;
 mod config;
+mod exec;
 mod export;
 mod faults;
 mod forensics;

@@ -5,6 +5,7 @@ mod camera;
 mod config;
 mod demo;
 mod emulate;
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), path = "exec_elsewhere.rs")]
 mod exec;
 mod failure;
 mod options;
