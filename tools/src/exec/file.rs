@@ -21,7 +21,7 @@ pub(super) fn open(devices: &Devices, call: &Call) -> Outcome {
     };
     match flags.and_then(|flags| open_device(devices, device, flags)) {
         Ok(outcome) => outcome,
-        Err(errno) => Outcome::Returns(Err(errno)),
+        Err(errno) => errno.into(),
     }
 }
 
@@ -56,8 +56,8 @@ pub(super) fn access(devices: &Devices, call: &Call) -> Outcome {
         return Outcome::NotOurs;
     }
     match call.args[path + 1] as i32 & libc::X_OK {
-        0 => Outcome::Returns(Ok(0)),
-        _ => Outcome::Returns(Err(Errno::EACCES)),
+        0 => Outcome::Returns(Ok(0).into()),
+        _ => Errno::EACCES.into(),
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn refused(devices: &Devices, call: &Call, refusal: Errno) -> Outcome
         _ => (None, 0),
     };
     match lookup::named(devices, call, directory, path) {
-        Some(_) => Outcome::Returns(Err(refusal)),
+        Some(_) => refusal.into(),
         None => Outcome::NotOurs,
     }
 }

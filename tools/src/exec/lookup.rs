@@ -1,6 +1,7 @@
 //! Which node a call is about, if any.
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -60,7 +61,13 @@ pub(super) fn named(
     directory: Option<usize>,
     path: usize,
 ) -> Option<Device> {
-    let path = target::read_text(call.tid, call.args[path]).ok()?;
+    let path = match target::read_text(call.tid, call.args[path]) {
+        Ok(path) => path,
+        Err(errno) => {
+            tell_if_refused(call.tid, errno);
+            return None;
+        }
+    };
     if !Devices::could_be(&path) {
         return None;
     }
@@ -77,4 +84,15 @@ pub(super) fn means_descriptor(call: &Call, flags: usize) -> bool {
     let has_flag = call.args[flags] as i32 & libc::AT_EMPTY_PATH != 0;
     // A null pointer is allowed for the empty path since Linux 6.11.
     has_flag && (call.args[1] == 0 || target::read(call.tid, call.args[1], 1) == Ok(vec![0]))
+}
+
+/// Says once that a process cannot be looked into, so that it finds no node.
+fn tell_if_refused(tid: i32, errno: Errno) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if errno == Errno::EPERM && !TOLD.swap(true, Ordering::Relaxed) {
+        log::warn!(
+            "the system does not let process {tid} be looked into, so it finds no node: it is another \
+             user's, guards its memory, or kernel.yama.ptrace_scope is above 1"
+        );
+    }
 }

@@ -9,8 +9,8 @@ use nix::libc;
 use super::device::{Devices, Kind};
 use super::lookup::{self, Opened};
 use super::seccomp::Call;
-use super::supervisor::Outcome;
-use super::target::{self, Threads};
+use super::supervisor::{Outcome, Reply};
+use super::target::Threads;
 use super::waiting::Wait;
 
 /// The longest read that one call makes; a shorter one than asked for is lawful.
@@ -21,15 +21,15 @@ pub(super) fn lseek(devices: &mut Devices, threads: &mut Threads, call: &Call) -
     let opened = match lookup::opened(devices, threads, call.tid, call.args[0] as i32) {
         Ok(Some(opened)) => opened,
         Ok(None) => return Outcome::NotOurs,
-        Err(errno) => return Outcome::Returns(Err(errno)),
+        Err(errno) => return errno.into(),
     };
     let (offset, whence) = (call.args[1] as i64, call.args[2] as i32);
     match opened.device.kind {
         Kind::Circbuf => match sought(devices, &opened, offset, whence) {
-            Some(returns) => Outcome::Returns(returns),
+            Some(returns) => Outcome::Returns(returns.into()),
             None => Outcome::Parks(Wait::Frame { opened, command: offset }),
         },
-        Kind::Jpeghead => Outcome::Returns(lseek_header(devices, &opened, offset, whence)),
+        Kind::Jpeghead => Outcome::Returns(lseek_header(devices, &opened, offset, whence).into()),
     }
 }
 
@@ -86,13 +86,11 @@ pub(super) fn read(devices: &Devices, threads: &mut Threads, call: &Call) -> Out
     }
     let mut bytes = vec![0; READ_BYTES_MAX.min(call.args[2] as usize)];
     let read = node.read(from, &mut bytes);
-    if let Err(errno) = target::write(call.tid, call.args[1], &bytes[..read]) {
-        return Outcome::Returns(Err(errno));
-    }
+    bytes.truncate(read);
     if moves {
         move_to(&opened.file, from + read as u64);
     }
-    Outcome::Returns(Ok(read as i64))
+    Outcome::Returns(Reply::from(Ok(read as i64)).storing(call.args[1], bytes))
 }
 
 /// Where an open file is.

@@ -14,7 +14,7 @@ use super::device::{Devices, Kind};
 use super::lookup::{self, Opened};
 use super::seccomp::Call;
 use super::seek;
-use super::supervisor::Outcome;
+use super::supervisor::{Outcome, Reply};
 use super::target::{self, Threads};
 use super::waiting::Wait;
 
@@ -158,7 +158,7 @@ fn begin(
         Ok(None) => (None, None),
         Ok(Some(time)) => match time.read(call) {
             Ok(limit) => (Some(time), Some(limit)),
-            Err(errno) => return Outcome::Returns(Err(errno)),
+            Err(errno) => return errno.into(),
         },
     };
     let entry = |(descriptor, events)| Entry {
@@ -169,7 +169,7 @@ fn begin(
     let entries: Vec<_> = asked.into_iter().map(entry).collect();
     let is_closed = |entry: &Entry| matches!(entry.subject, Subject::Closed);
     if matches!(form, Form::Select(_)) && entries.iter().any(is_closed) {
-        return Outcome::Returns(Err(Errno::EBADF));
+        return Errno::EBADF.into();
     }
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let selection = Selection { entries, deadline, form, time };
@@ -207,9 +207,8 @@ impl Selection {
         })
     }
 
-    /// What the call returns, if something is ready or the time is over; the program's memory then
-    /// says what.
-    pub(super) fn ended(&self, devices: &mut Devices, call: &Call) -> Option<Result<i64, Errno>> {
+    /// What the call returns, if something is ready or the time is over; what it stores says what.
+    pub(super) fn ended(&self, devices: &mut Devices, call: &Call) -> Option<Reply> {
         let ready = self.ready(devices);
         let is_over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let count = match &self.form {
@@ -219,7 +218,11 @@ impl Selection {
         if count == 0 && !is_over {
             return None;
         }
-        Some(self.tell(call, &ready).map(|()| count as i64))
+        let mut reply = self.told(Ok(count as i64).into(), call, &ready);
+        if let (Some(time), Some(deadline)) = (self.time, self.deadline) {
+            reply = reply.storing(time.address, time.left(deadline));
+        }
+        Some(reply)
     }
 
     /// What is ready of each entry.
@@ -246,14 +249,13 @@ impl Selection {
         })
     }
 
-    fn tell(&self, call: &Call, ready: &[PollFlags]) -> Result<(), Errno> {
+    /// The reply with what is ready, in the form of the call.
+    fn told(&self, reply: Reply, call: &Call, ready: &[PollFlags]) -> Reply {
         match &self.form {
-            Form::Poll => {
-                for (at, events) in (0_u64..).zip(ready) {
-                    let address = call.args[0] + at * POLLFD_BYTES as u64 + REVENTS;
-                    target::write(call.tid, address, &events.bits().to_ne_bytes())?;
-                }
-            }
+            Form::Poll => (0_u64..).zip(ready).fold(reply, |reply, (at, events)| {
+                let address = call.args[0] + at * POLLFD_BYTES as u64 + REVENTS;
+                reply.storing(address, events.bits().to_ne_bytes().to_vec())
+            }),
             Form::Select(sets) => {
                 let mut told = sets.clone();
                 told.iter_mut().flatten().for_each(|set| set.fill(0));
@@ -262,15 +264,12 @@ impl Selection {
                         set[descriptor / 8] |= 1 << (descriptor % 8);
                     }
                 }
-                for (at, set) in (1..).zip(told).filter_map(|(at, set)| Some((at, set?))) {
-                    let address: u64 = call.args[at];
-                    target::write(call.tid, address, &set)?;
-                }
+                let stored = call.args[1..].iter().zip(told);
+                stored.fold(reply, |reply, (address, set)| match set {
+                    Some(set) => reply.storing(*address, set),
+                    None => reply,
+                })
             }
-        }
-        match (self.time, self.deadline) {
-            (Some(time), Some(deadline)) => time.write(call, deadline),
-            _ => Ok(()),
         }
     }
 }
@@ -308,12 +307,10 @@ impl TimeArg {
         }
     }
 
-    /// Stores what is left; a limit in memory that cannot be written is none of the caller's errors.
-    fn write(self, call: &Call, deadline: Instant) -> Result<(), Errno> {
+    /// What is left of the time, as it is stored.
+    fn left(self, deadline: Instant) -> Vec<u8> {
         let left = deadline.saturating_duration_since(Instant::now());
         let units = u64::from(left.subsec_nanos()) / (1_000_000_000 / self.units_per_s);
-        let bytes = [left.as_secs().to_ne_bytes(), units.to_ne_bytes()].concat();
-        let _read_only = target::write(call.tid, self.address, &bytes);
-        Ok(())
+        [left.as_secs().to_ne_bytes(), units.to_ne_bytes()].concat()
     }
 }

@@ -7,8 +7,7 @@ use nix::libc;
 use super::device::{Device, Devices};
 use super::lookup;
 use super::seccomp::Call;
-use super::supervisor::Outcome;
-use super::target;
+use super::supervisor::{Outcome, Reply};
 
 /// Type and permissions.
 const MODE: u32 = libc::S_IFCHR | 0o666;
@@ -26,15 +25,15 @@ pub(super) fn stat(devices: &Devices, call: &Call) -> Outcome {
         _ => (lookup::named(devices, call, None, 0), 1),
     };
     let Some(device) = device else { return Outcome::NotOurs };
-    let filled = target::write(call.tid, call.args[out], &stat_bytes(devices, device));
-    Outcome::Returns(filled.map(|()| 0))
+    let filled = stat_bytes(devices, device);
+    Outcome::Returns(Reply::from(Ok(0)).storing(call.args[out], filled))
 }
 
 /// `statx`.
 pub(super) fn statx(devices: &Devices, call: &Call) -> Outcome {
     let Some(device) = subject(devices, call, 2) else { return Outcome::NotOurs };
-    let filled = target::write(call.tid, call.args[4], &statx_bytes(devices, device));
-    Outcome::Returns(filled.map(|()| 0))
+    let filled = statx_bytes(devices, device);
+    Outcome::Returns(Reply::from(Ok(0)).storing(call.args[4], filled))
 }
 
 /// The node that a call with folder, path and flags is about.

@@ -72,11 +72,47 @@ pub(super) enum Outcome {
     /// It has nothing to do with a node: the kernel goes on with it.
     NotOurs,
     /// It returns this.
-    Returns(Result<i64, Errno>),
+    Returns(Reply),
     /// It returns a new descriptor, with this flag.
     Opens(std::fs::File, u32),
     /// It waits.
     Parks(Wait),
+}
+
+/// What a call returns, and what it stores in the program's memory before.
+#[derive(Debug)]
+pub(super) struct Reply {
+    value: Result<i64, Errno>,
+    stores: Vec<(u64, Vec<u8>)>,
+}
+
+impl Reply {
+    pub(super) fn storing(mut self, address: u64, bytes: Vec<u8>) -> Reply {
+        self.stores.push((address, bytes));
+        self
+    }
+
+    fn give(self, listener: &Listener, call: &Call) {
+        // A number comes to stand for another thread only when nobody waits for this any more.
+        if !self.stores.is_empty() && !listener.waits_for(call.id) {
+            return;
+        }
+        let mut stores = self.stores.iter();
+        let stored = stores.try_for_each(|(at, bytes)| target::write(call.tid, *at, bytes));
+        listener.answer(call.id, stored.and(self.value));
+    }
+}
+
+impl From<Result<i64, Errno>> for Reply {
+    fn from(value: Result<i64, Errno>) -> Reply {
+        Reply { value, stores: Vec::new() }
+    }
+}
+
+impl From<Errno> for Outcome {
+    fn from(errno: Errno) -> Outcome {
+        Outcome::Returns(Err(errno).into())
+    }
 }
 
 /// The node of this camera and its ring's memory; its interrupt is connected.
@@ -234,7 +270,7 @@ impl Supervisor {
             Outcome::NotOurs => listener.resume(call.id),
             // What the thread's number stands for may have changed while it was looked at; then nobody
             // waits for this, and nobody gets it.
-            Outcome::Returns(answer) => listener.answer(call.id, answer),
+            Outcome::Returns(reply) => reply.give(listener, &call),
             Outcome::Opens(file, flags) => {
                 listener.answer_with_file(call.id, file.as_fd(), flags);
             }
@@ -309,10 +345,11 @@ impl Supervisor {
             if ended.is_none() && is_tick {
                 ended = parked.interrupted();
             }
-            if let Some(answer) = ended {
-                listener.answer(id, answer);
+            let stays = ended.is_none();
+            if let Some(reply) = ended {
+                reply.give(listener, &parked.call);
             }
-            ended.is_none()
+            stays
         });
         // A descriptor may be ready for something that nobody asked for: look at it at times only.
         self.are_others_noisy = woken.by_other && self.parked.len() == before;

@@ -12,6 +12,7 @@ use super::seccomp::Call;
 use super::seek;
 use super::select::Selection;
 use super::signals;
+use super::supervisor::Reply;
 
 /// What a parked call waits for.
 #[derive(Debug)]
@@ -31,19 +32,23 @@ pub(super) struct Parked {
 
 impl Parked {
     /// What the call returns, if it need not wait longer.
-    pub(super) fn ended(&mut self, devices: &mut Devices) -> Option<Result<i64, Errno>> {
-        match &mut self.wait {
-            Wait::Frame { opened, command } => seek::sought(devices, opened, *command, SEEK_END),
+    pub(super) fn ended(&self, devices: &mut Devices) -> Option<Reply> {
+        match &self.wait {
+            Wait::Frame { opened, command } => {
+                seek::sought(devices, opened, *command, SEEK_END).map(Reply::from)
+            }
             Wait::Selection(selection) => selection.ended(devices, &self.call),
         }
     }
 
     /// EINTR, if a signal is there that the thread will take. The wait for a frame takes none: as on
     /// a camera, only its end does.
-    pub(super) fn interrupted(&self) -> Option<Result<i64, Errno>> {
+    pub(super) fn interrupted(&self) -> Option<Reply> {
         match self.wait {
             Wait::Frame { .. } => None,
-            Wait::Selection(_) => signals::is_pending(self.call.tid).then_some(Err(Errno::EINTR)),
+            Wait::Selection(_) => {
+                signals::is_pending(self.call.tid).then(|| Err(Errno::EINTR).into())
+            }
         }
     }
 
