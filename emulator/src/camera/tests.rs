@@ -254,3 +254,26 @@ fn a_sprint_does_not_wait_for_its_time() {
     let last = sprint.last().unwrap().number as usize;
     assert_eq!(micros(&report.ledger[last + 1]) - micros(&sprint[0]), 1000);
 }
+
+#[test]
+fn every_frame_and_the_end_raise_the_interrupt() {
+    use nix::sys::eventfd::EventFd;
+    let ring = RingFile::memfd(65536).unwrap();
+    let camera = Camera::new(ring, noise(100, 9000), quick(frames(50))).unwrap();
+    let line = EventFd::new().unwrap();
+    camera.emitted().connect(owned(&line).into());
+    camera.run(&AtomicBool::new(false)).unwrap();
+    assert_eq!(line.read(), Ok(50 + 1));
+}
+
+#[test]
+fn a_delayed_camera_leaves_the_ring_empty_and_can_be_stopped() {
+    let ring = RingFile::memfd(65536).unwrap();
+    let registers = owned(ring.registers_fd());
+    let camera = Camera::new(ring, noise(100, 9000), quick(frames(50))).unwrap();
+    let camera = camera.spawn_after(Duration::from_secs(1000)).unwrap();
+    camera.stop();
+    let report = camera.join().unwrap();
+    assert_eq!((report.frames, report.ended_by), (0, EndedBy::Stop));
+    assert_eq!(read(&registers, 4096)[reg::FRAMES..][..8], [0; 8]);
+}

@@ -208,11 +208,11 @@ fn signals_reach_the_program() {
     running.says("ready");
     running.signal(Signal::SIGTERM);
     assert_eq!(running.end().with_code(5).stdout, "got it\n");
-    // A program that waits for a frame of an idle camera is ended as any other.
-    let script = "echo ready >&2; exec head -c 1 > /dev/null";
-    let mut command = exec("--delay 1000s", &["sh", "-c", script]);
-    command.stdin(Stdio::piped());
-    let mut running = Running::start(command);
+    // One that waits for a frame of an idle camera is ended as well.
+    let dir = disk_dir();
+    let program = compile(dir.path(), "save_frames", &[]);
+    let script = "echo ready >&2; exec \"$0\" /dev/circbuf0 /dev/jpeghead0 . 1";
+    let mut running = Running::start(exec("--delay 1000s", &["sh", "-c", script, text(&program)]));
     running.says("ready");
     running.signal(Signal::SIGTERM);
     running.end().with_code(128 + 15);
