@@ -125,7 +125,8 @@ impl Node {
         self.ring.bytes()
     }
 
-    /// `lseek(fd, offset, whence)` on an open file of the ring at `position`, at most the ring's size.
+    /// `lseek(fd, offset, whence)` on an open file of the ring at `position`, at most the ring's
+    /// size.
     pub fn seek(&mut self, position: u64, offset: i64, whence: i32) -> Sought {
         let published = self.published();
         let at = |position| Sought { position, answer: Answer::Is(position) };
@@ -288,9 +289,9 @@ impl Node {
         self.place(start, published).is_valid().then_some(start)
     }
 
-    /// Starts of the oldest frame that the chain of trailers leads to from the write pointer, and of
-    /// the next one; the write pointer stands for those that are not there. The chain may pass the
-    /// beginning of the ring once.
+    /// Starts of the oldest frame that the chain of trailers leads to from the write pointer, and
+    /// of the next one; the write pointer stands for those that are not there. The chain may pass
+    /// the beginning of the ring once.
     fn oldest_two(&self, published: Published) -> (u64, u64) {
         let (mut first, mut second) = (published.write_pointer, published.write_pointer);
         let mut has_wrapped = false;
@@ -305,8 +306,8 @@ impl Node {
         (first, second)
     }
 
-    /// The test that stands in front of everything: alignment, the write pointer, the signature, the
-    /// length, in this order.
+    /// The test that stands in front of everything: alignment, the write pointer, the signature,
+    /// the length, in this order.
     fn place(&self, position: u64, published: Published) -> Place {
         if !position.is_multiple_of(CHUNK_BYTES as u64) {
             return Place::Misaligned;

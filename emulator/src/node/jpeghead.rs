@@ -38,8 +38,8 @@ const JP4HDR2: u8 = 10;
 type Component = ([u8; 3], u8);
 
 impl Node {
-    /// `lseek(fd, command, SEEK_END)` on `/dev/jpegheadN`, with a command above 0: the bytes that can
-    /// be read from the beginning of the file afterwards.
+    /// `lseek(fd, command, SEEK_END)` on `/dev/jpegheadN`, with a command above 0: the bytes that
+    /// can be read from the beginning of the file afterwards.
     ///
     /// # Errors
     /// EINVAL if no whole frame starts where the command says.
@@ -151,5 +151,65 @@ pub fn seek_in_header(bytes: u64, position: u64, offset: i64, whence: i32) -> So
     match u64::try_from(i128::from(from) + i128::from(offset)) {
         Ok(to) => Sought { position: to.min(bytes), answer: Answer::Is(to.min(bytes)) },
         Err(_) => Sought { position: 0, answer: Answer::Fails(Errno::EOVERFLOW) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(color_mode: u8, bayer_shift: u8, quality2: u16) -> [u8; HEADER_BYTES] {
+        let mut slot = [0; HEADER_BYTES];
+        slot[QUALITY2..][..2].copy_from_slice(&quality2.to_le_bytes());
+        slot[COLOR_MODE] = color_mode;
+        slot[BAYER_SHIFT] = bayer_shift;
+        slot
+    }
+
+    /// Sizes as the camera's programs know them, 9 bytes of frame header in front of the components.
+    #[test]
+    fn every_colour_mode_has_its_components() {
+        let modes: [(u8, usize, &[u8]); 6] = [
+            (COLOR_MODE_COLOR, 623, &[3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1]),
+            (JP46DC, 638, &[6, 1, 0x11, 0, 2, 0x11, 0]),
+            (COLOR_MODE_MONO4, 613, &[1, 1, 0x22, 0]),
+            (JP4, 613, &[1, 4, 0x22, 0]),
+            (JP4DC, 628, &[4, 4, 0x11, 0, 5, 0x11, 0]),
+            (99, 623 - 3 * 5, &[0, 0xFF, 0xC4]),
+        ];
+        for (mode, bytes, components) in modes {
+            let header = header(&slot(mode, 0, 80));
+            assert_eq!(header.len(), bytes, "mode {mode}");
+            assert_eq!(header[0x9E + 9..][..components.len()], *components, "mode {mode}");
+            assert!(header.len() <= HEADER_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn differences_have_other_tables_than_their_bases() {
+        let tables = |mode, shift| -> Vec<(u8, u8)> {
+            let components = components(mode, shift);
+            components.into_iter().map(|([id, _, quantisation], _)| (id, quantisation)).collect()
+        };
+        assert_eq!(tables(JP4DIFF, 0), [(4, 0), (5, 0x11), (6, 0x11), (7, 0x11)]);
+        assert_eq!(tables(JP4DIFF2, 3), [(4, 0x11), (5, 0), (6, 0x11), (7, 0x11)]);
+        assert_eq!(tables(JP4HDR, 0), [(4, 0), (5, 0x11), (6, 0), (7, 0x11)]);
+    }
+
+    #[test]
+    fn qualities_choose_scale_and_turn_the_tables() {
+        // 50 is the standard itself; its second value in zigzag order is the right neighbour.
+        let [luma, chroma] = quantisation(&slot(0, 0, 50));
+        assert_eq!(
+            (luma[..3].to_vec(), chroma[..3].to_vec()),
+            (vec![16, 11, 12], vec![17, 18, 18])
+        );
+        let [turned, _] = quantisation(&slot(0, 0, 50 | 0x80));
+        assert_eq!(turned[..3], [16, 12, 11]);
+        let [_, as_luma] = quantisation(&slot(0, 0, 50 | (50 | 0x80) << 8));
+        assert_eq!(as_luma, luma);
+        let [_, other] = quantisation(&slot(0, 0, 50 | 25 << 8));
+        assert_eq!(other[..3], [34, 36, 36]);
+        assert_eq!(quantisation(&slot(0, 0, 100)), [[1; 64]; 2]);
     }
 }

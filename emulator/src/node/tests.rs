@@ -264,8 +264,8 @@ fn the_oldest_is_overwritten() {
     );
 }
 
-/// What makes a header untrustworthy: the trailer of the frame that is gone is still there, and leads
-/// to the new one at the same place.
+/// What makes a header untrustworthy: the trailer of the frame that is gone is still there, and
+/// leads to the new one at the same place.
 #[test]
 fn an_old_trailer_leads_to_a_new_frame() {
     holds(

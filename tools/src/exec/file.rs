@@ -8,8 +8,8 @@ use super::seccomp::Call;
 use super::supervisor::Outcome;
 use super::target;
 
-/// `open`, `openat`, `openat2`: the descriptor is read-only whatever is asked for, and the rest as for
-/// any character device.
+/// `open`, `openat`, `openat2`: the descriptor is read-only whatever is asked for, and the rest as
+/// for any character device.
 pub(super) fn open(devices: &Devices, call: &Call) -> Outcome {
     let (directory, path, flags) = match call.number {
         libc::SYS_openat => (Some(0), 1, Ok(call.args[2] as i32)),

@@ -1,9 +1,10 @@
 //! The filter: at which system calls the kernel stops the program and asks.
 //!
 //! A filter sees numbers, not what stands behind a pointer or a descriptor, so it stops calls that
-//! have nothing to do with a node as well. Not stopped are `lseek(fd, 0, SEEK_SET)`, which is the same on
-//! every file, and all reading: a node's bytes and position are the kernel's own. Only the 393's
-//! habit to round positions down to 4 stops `read`, and `pread` where the position is not rounded.
+//! have nothing to do with a node as well. Not stopped are `lseek(fd, 0, SEEK_SET)`, which is the
+//! same on every file, and all reading: a node's bytes and position are the kernel's own. Only the
+//! 393's habit to round positions down to 4 stops `read`, and `pread` where the position is not
+//! rounded.
 use nix::libc;
 
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
 //! Which node a call is about, if any.
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::device::{Device, Devices};
+use super::device::{Device, Devices, Kind};
 use super::seccomp::Call;
 use super::target::{self, Threads};
 
@@ -35,19 +36,25 @@ pub(super) fn opened(
     descriptor: i32,
 ) -> Result<Option<Opened>, Errno> {
     if threads.is_known(tid, descriptor) {
-        let file = threads.duplicate(tid, descriptor)?.into();
+        let file = File::from(threads.duplicate(tid, descriptor)?);
         if let Some(device) = ring_of(devices, &file) {
             return Ok(Some(Opened { device, file }));
         }
     }
     let Some(device) = device_of(devices, tid, descriptor) else { return Ok(None) };
-    let file = threads.duplicate(tid, descriptor)?.into();
-    threads.know(tid, descriptor);
+    let file = File::from(threads.duplicate(tid, descriptor)?);
+    // Another thread may have given the number to another file meanwhile.
+    if device_of(devices, std::process::id() as i32, file.as_raw_fd()) != Some(device) {
+        return Ok(None);
+    }
+    if device.kind == Kind::Circbuf {
+        threads.know(tid, descriptor);
+    }
     Ok(Some(Opened { device, file }))
 }
 
-/// The node whose ring this is. A file that has no seals is none in memory, and is not asked further:
-/// its file system might answer only when the program goes on.
+/// The node whose ring this is. A file that has no seals is none in memory, and is not asked
+/// further: its file system might answer only when the program goes on.
 fn ring_of(devices: &Devices, file: &File) -> Option<Device> {
     fcntl(file, FcntlArg::F_GET_SEALS).ok()?;
     let metadata = file.metadata().ok()?;

@@ -60,8 +60,8 @@ impl Listener {
         Ok(Some(Call { id, tid: pid as i32, arch, number, args: data.args }))
     }
 
-    /// Whether the thread still waits for the answer to this call. If so, its number has stood for it
-    /// all the time.
+    /// Whether the thread still waits for the answer to this call. If so, its number has stood for
+    /// it all the time.
     pub(super) fn waits_for(&self, id: u64) -> bool {
         let mut id = id;
         self.request(libc::SECCOMP_IOCTL_NOTIF_ID_VALID as libc::Ioctl, &mut id).is_ok()

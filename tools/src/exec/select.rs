@@ -73,6 +73,15 @@ struct TimeArg {
     units_per_s: u64,
 }
 
+/// How long a call waits.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Never,
+    After(Duration),
+    /// So long, which stands in memory; what is left is to stand there afterwards.
+    At(TimeArg),
+}
+
 /// A call that waits for any of several descriptors.
 #[derive(Debug)]
 pub(super) struct Selection {
@@ -97,11 +106,12 @@ pub(super) fn poll_call(devices: &mut Devices, threads: &mut Threads, call: &Cal
     if !asked.iter().any(|(descriptor, _)| is_node(devices, call, *descriptor)) {
         return Outcome::NotOurs;
     }
-    let time = match call.number {
-        libc::SYS_ppoll => Ok(TimeArg::of(call.args[2], 1_000_000_000)),
-        _ => Err(u64::try_from(call.args[2] as i32).ok().map(Duration::from_millis)),
+    let limit = match (call.number, u64::try_from(call.args[2] as i32)) {
+        (libc::SYS_ppoll, _) => Limit::at(call.args[2], 1_000_000_000),
+        (_, Ok(millis)) => Limit::After(Duration::from_millis(millis)),
+        (_, Err(_)) => Limit::Never,
     };
-    begin(devices, threads, call, (asked, Form::Poll), time)
+    begin(devices, threads, call, (asked, Form::Poll), limit)
 }
 
 /// `select` and `pselect6`.
@@ -130,8 +140,8 @@ pub(super) fn select_call(devices: &mut Devices, threads: &mut Threads, call: &C
         libc::SYS_pselect6 => 1_000_000_000,
         _ => 1_000_000,
     };
-    let time = Ok(TimeArg::of(call.args[4], units_per_s));
-    begin(devices, threads, call, (asked, Form::Select(sets)), time)
+    let limit = Limit::at(call.args[4], units_per_s);
+    begin(devices, threads, call, (asked, Form::Select(sets)), limit)
 }
 
 fn is_node(devices: &Devices, call: &Call, descriptor: i32) -> bool {
@@ -145,18 +155,18 @@ fn asked_of(sets: &[Option<Vec<u8>>; 3], descriptor: i32) -> PollFlags {
     asked.fold(PollFlags::empty(), |events, (_, asked)| events | asked)
 }
 
-/// Looks once, and parks the call if nothing is ready. The time is an argument in memory, or known.
+/// Looks once, and parks the call if nothing is ready.
 fn begin(
     devices: &mut Devices,
     threads: &mut Threads,
     call: &Call,
     (asked, form): (Vec<(i32, PollFlags)>, Form),
-    time: Result<Option<TimeArg>, Option<Duration>>,
+    limit: Limit,
 ) -> Outcome {
-    let (time, limit) = match time {
-        Err(limit) => (None, limit),
-        Ok(None) => (None, None),
-        Ok(Some(time)) => match time.read(call) {
+    let (time, limit) = match limit {
+        Limit::Never => (None, None),
+        Limit::After(limit) => (None, Some(limit)),
+        Limit::At(time) => match time.read(call) {
             Ok(limit) => (Some(time), Some(limit)),
             Err(errno) => return errno.into(),
         },
@@ -286,11 +296,14 @@ fn node_ready(devices: &mut Devices, opened: &Opened) -> PollFlags {
     }
 }
 
-impl TimeArg {
-    fn of(address: u64, units_per_s: u64) -> Option<TimeArg> {
-        (address != 0).then_some(TimeArg { address, units_per_s })
+impl Limit {
+    /// The time at `address`; none if that is null.
+    fn at(address: u64, units_per_s: u64) -> Limit {
+        if address == 0 { Limit::Never } else { Limit::At(TimeArg { address, units_per_s }) }
     }
+}
 
+impl TimeArg {
     fn read(self, call: &Call) -> Result<Duration, Errno> {
         let bytes = target::read(call.tid, self.address, 16)?;
         let [seconds, units] = [0, 8]

@@ -1,5 +1,5 @@
-//! Signals: those that are sent to the supervisor and meant for the program, and those that wait for a
-//! parked thread.
+//! Signals: those that are sent to the supervisor and meant for the program, and those that wait
+//! for a parked thread.
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;

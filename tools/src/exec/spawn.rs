@@ -52,8 +52,8 @@ pub(super) fn spawn(
         (Ok(child), Some(listener)) => Ok((child, Listener::new(listener))),
         (Ok(_), None) => Err(SpawnError::Filter(io::ErrorKind::UnexpectedEof.into())),
         (Err(error), Some(_)) => Err(SpawnError::Program(error)),
-        // The child of a program name with a NUL, or with no such folder to run in, does not come as
-        // far as the filter either.
+        // The child of a program name with a NUL, or with no such folder to run in, does not come
+        // as far as the filter either.
         (Err(error), None) if error.kind() == io::ErrorKind::InvalidInput => {
             Err(SpawnError::Program(error))
         }

@@ -24,7 +24,8 @@ use super::target::{self, Threads};
 use super::waiting::{Parked, Wait, readable};
 use super::{file, filter, seek, select, stat};
 
-/// How often it is looked whether a parked thread is still there, and whether a signal waits for it.
+/// How often it is looked whether a parked thread is still there, and whether a signal waits for
+/// it.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Why a program cannot be run on a camera.
@@ -164,9 +165,9 @@ struct Woken {
 }
 
 impl Supervisor {
-    /// Sets the nodes up, one pair for each camera. From now on signals that end a process are kept for
-    /// [`run`](Self::run), in this thread and those that it starts: the cameras are to be started
-    /// behind this.
+    /// Sets the nodes up, one pair for each camera. From now on signals that end a process are kept
+    /// for [`run`](Self::run), in this thread and those that it starts: the cameras are to be
+    /// started behind this. `run` also takes the ends of all children of this process.
     ///
     /// # Errors
     /// A ring cannot be mapped, or the operating system refuses what it needs.
@@ -268,8 +269,8 @@ impl Supervisor {
         }
         match self.outcome(&call) {
             Outcome::NotOurs => listener.resume(call.id),
-            // What the thread's number stands for may have changed while it was looked at; then nobody
-            // waits for this, and nobody gets it.
+            // What the thread's number stands for may have changed while it was looked at; then
+            // nobody waits for this, and nobody gets it.
             Outcome::Returns(reply) => reply.give(listener, &call),
             Outcome::Opens(file, flags) => {
                 listener.answer_with_file(call.id, file.as_fd(), flags);
@@ -355,7 +356,8 @@ impl Supervisor {
         self.are_others_noisy = woken.by_other && self.parked.len() == before;
     }
 
-    /// Passes signals on, and takes the ends of children. Whether to end without those that are left.
+    /// Passes signals on, and takes the ends of children. Whether to end without those that are
+    /// left.
     fn take_signals(&mut self) -> bool {
         let mut ends = false;
         while let Some(arrived) = self.signals.next() {
@@ -369,7 +371,8 @@ impl Supervisor {
         ends
     }
 
-    /// Takes the ends of all children that have ended: of the program, and of those that it has left.
+    /// Takes the ends of all children that have ended: of the program, and of those that it has
+    /// left.
     fn take_children(&mut self, flags: WaitPidFlag) {
         loop {
             let ended = match waitpid(None, Some(flags)) {

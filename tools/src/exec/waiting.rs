@@ -41,8 +41,8 @@ impl Parked {
         }
     }
 
-    /// EINTR, if a signal is there that the thread will take. The wait for a frame takes none: as on
-    /// a camera, only its end does.
+    /// EINTR, if a signal is there that the thread will take. The wait for a frame takes none: as
+    /// on a camera, only its end does.
     pub(super) fn interrupted(&self) -> Option<Reply> {
         match self.wait {
             Wait::Frame { .. } => None,
