@@ -1,8 +1,8 @@
 //! The camera's character device: commands of `lseek` and device numbers.
 //!
-//! `lseek(fd, command, SEEK_END)` with a command above 0 moves the file position of
-//! `/dev/circbufN`, or tells something about it; a position is a byte offset in the ring. Sources:
-//! `circbuf.c`, `c313a.h` and `x393_devices.h` of the 393, and their ancestors for the 353.
+//! `lseek(fd, command, SEEK_END)` with a command above 0 moves the file position of `/dev/circbufN`,
+//! or tells something about it; a position is a byte offset in the ring. Sources: `circbuf.c`,
+//! `c313a.h` and `x393_devices.h` of the 393, and their ancestors for the 353.
 
 /// To the global read pointer, which one program leaves for another; the position is checked.
 pub const LSEEK_CIRC_TORP: i64 = 1;
