@@ -2,32 +2,34 @@
 //!
 //! Nothing else in the driver starts threads or sleeps.
 
+mod channel;
+mod ending;
 mod intake;
+mod reading;
 mod rhythm;
 mod run;
+mod turns;
 mod view;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::archive::{Archive, ArchiveCounters};
-use crate::capture::{Capture, Origin};
-use crate::clock::Moment;
+use crate::capture::Origin;
 use crate::device::{Device, DeviceError};
 pub use crate::dispatch::Processor;
-use crate::dispatch::{Inlet, Losses, Outlet};
 use crate::policy::{Policy, Take, WhenFull};
 use crate::slab::SlabPool;
 use crate::stats::Snapshot;
-use crate::tail::{StartAt, Tail};
+use crate::tail::StartAt;
 use crate::wait::{Spin, Wait};
-use intake::Intake;
+pub use channel::Channel;
+use ending::Ending;
 use run::Run;
-use view::{UNKNOWN, View};
-use workers::{StopOnPanic, Workers};
+use view::View;
 
 /// How a driver runs.
 #[derive(Debug, Clone)]
@@ -175,8 +177,9 @@ pub enum PipelineError {
 pub struct Pipeline {
     stop: Arc<AtomicBool>,
     view: View,
-    /// `None` once it was joined.
-    capture: Option<JoinHandle<Result<EndedBy, DeviceError>>>,
+    ending: Ending,
+    /// Shared with the other channels of the thread; `None` once it was joined.
+    capture: Option<Arc<JoinHandle<()>>>,
     workers: Vec<(&'static str, JoinHandle<()>)>,
 }
 
@@ -201,57 +204,34 @@ impl Pipeline {
     /// are to run inline.
     pub fn start(
         device: Device,
-        mut processors: Vec<Processor>,
+        processors: Vec<Processor>,
         archive: Option<Archive>,
         options: &Options,
     ) -> Result<Pipeline, PipelineError> {
-        if processors.is_empty() {
-            processors.push(Box::new(|_| {}));
-        }
-        let device = Arc::new(device);
-        let tail = Tail::attach(&device, options.start)?;
-        let (proc, proc_end, processors) = proc_outlet(processors, options)?;
-        let (arch, arch_end) = archive
-            .as_ref()
-            .map(|_| Outlet::new(options.arch.policy, options.capacity(&options.arch)))
-            .unzip();
-        let pool = match archive {
-            Some(_) => SlabPool::with_huge_pages(options.slab_bytes),
-            None => SlabPool::new(options.slab_bytes),
-        };
-        let mut capture =
-            Capture::new(Arc::clone(&device), tail, pool, options.origin, (proc, arch));
-        if let Some(credit) = &options.credit {
-            capture.set_credit(Arc::clone(credit));
-        }
-        let view = View {
-            device,
-            books: Arc::clone(&capture.books),
-            archive: Arc::default(),
-            began: Moment::now(),
-            archives: archive.is_some(),
-            expected: Arc::new(AtomicU64::new(UNKNOWN)),
-        };
-        let stop = Arc::new(AtomicBool::new(false));
-        let stop_on_panic = options.credit.is_some().then(|| StopOnPanic(Arc::clone(&stop)));
-        let threads = 2 + processors.len() + usize::from(archive.is_some());
-        let (wait, spin) = (options.wait, Spin::of(threads));
-        let intake = |inlet| Intake::new(inlet, wait, spin.clone());
-        let mut workers = Workers::default();
-        if let Some(inlet) = proc_end {
-            workers.process(processors, &intake(inlet), &view, stop_on_panic.as_ref())?;
-        }
-        let left = Arc::new(Mutex::new(Losses::default()));
-        if let (Some(archive), Some(inlet)) = (archive, arch_end) {
-            let slabs = options.slab_bytes / SlabPool::class_bytes(view.device.record_bytes_max());
-            let frames = intake(inlet).unhurried(slabs.min(options.arch.queue_frames));
-            workers.archive(archive, frames, &view, Arc::clone(&left), stop_on_panic)?;
-        }
-        let run =
-            Run { capture, stop: Arc::clone(&stop), limits: options.limits, wait, spin, left };
-        let expected = Arc::clone(&view.expected);
-        let capture = spawn("capture", move || run.run(&expected))?;
-        Ok(Pipeline { stop, view, capture: Some(capture), workers: workers.handles })
+        let channel = Channel { device, processors, archive, options: options.clone() };
+        let mut pipelines = Pipeline::start_several(vec![channel])?;
+        Ok(pipelines.pop().expect("one channel, one pipeline"))
+    }
+
+    /// Attaches to several devices and starts; one thread captures from all of them, at each step from
+    /// the one whose writer is nearest to what is read next, by the share of its ring. No channel waits longer than
+    /// a few steps for each of the others. A channel's pipeline comes back in its place: it has books,
+    /// consumers' threads, limits and an end of its own, while the others go on.
+    ///
+    /// A processor that runs inline holds all channels up. Threads that capture spin where one of the
+    /// channels asks for it.
+    ///
+    /// # Errors
+    /// As [`Pipeline::start`]; then no channel is started.
+    pub fn start_several(channels: Vec<Channel>) -> Result<Vec<Pipeline>, PipelineError> {
+        let spin = Spin::of(1 + channels.iter().map(Channel::threads).sum::<usize>());
+        let prepared: Result<Vec<_>, _> =
+            channels.into_iter().map(|channel| channel.prepare(&spin)).collect();
+        let (readings, mut pipelines): (Vec<_>, Vec<_>) = prepared?.into_iter().unzip();
+        let run = Run::new(readings, spin);
+        let thread = Arc::new(spawn("capture", move || run.run())?);
+        pipelines.iter_mut().for_each(|pipeline| pipeline.capture = Some(Arc::clone(&thread)));
+        Ok(pipelines)
     }
 
     /// Asks for the end. What was found is still delivered.
@@ -262,7 +242,7 @@ impl Pipeline {
     /// Whether nothing will be found any more.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.capture.as_ref().is_none_or(JoinHandle::is_finished)
+        self.ending.is_told()
     }
 
     /// The books as they stand.
@@ -281,15 +261,14 @@ impl Pipeline {
     }
 
     fn join_threads(&mut self) -> Result<EndedBy, PipelineError> {
-        let panicked = |name| PipelineError::Panicked { name };
-        let mut ended_by = match self.capture.take().map(JoinHandle::join) {
-            Some(Ok(ended_by)) => ended_by.map_err(PipelineError::from),
-            Some(Err(_)) => Err(panicked("capture")),
-            None => Ok(EndedBy::Stop),
-        };
+        let mut ended_by = self.ending.wait();
+        // Whoever is the last one of the thread sees it off.
+        if let Some(Err(_)) = self.capture.take().and_then(Arc::into_inner).map(JoinHandle::join) {
+            ended_by = ended_by.and(Err(PipelineError::Panicked { name: "capture" }));
+        }
         for (name, worker) in self.workers.drain(..) {
             if worker.join().is_err() && ended_by.is_ok() {
-                ended_by = Err(panicked(name));
+                ended_by = Err(PipelineError::Panicked { name });
             }
         }
         ended_by
@@ -303,24 +282,6 @@ impl Drop for Pipeline {
         if let Err(error) = self.join_threads() {
             log::warn!("the driver ended with an error: {error}");
         }
-    }
-}
-
-/// The way to the processors, its other end, and those of them that need a thread.
-fn proc_outlet(
-    mut processors: Vec<Processor>,
-    options: &Options,
-) -> Result<(Outlet, Option<Inlet>, Vec<Processor>), PipelineError> {
-    let policy = options.proc.policy;
-    if !options.inline {
-        let (outlet, inlet) = Outlet::new(policy, options.capacity(&options.proc));
-        return Ok((outlet, Some(inlet), processors));
-    }
-    match processors.pop() {
-        Some(processor) if processors.is_empty() => {
-            Ok((Outlet::inline(policy, processor), None, processors))
-        }
-        _ => Err(PipelineError::Inline { processors: processors.len() + 1 }),
     }
 }
 
