@@ -25,15 +25,27 @@ pub struct Difference {
 }
 
 impl RunBooks {
-    /// Reads the books of a run from a file.
+    /// Reads the books of a run from a file; of a run with several channels those of `channel`.
     ///
     /// # Errors
     /// If the file cannot be read, or does not hold the books of a run that archived.
-    pub fn read(path: &Path) -> Result<RunBooks, AnswerKeyError> {
+    pub fn read(path: &Path, channel: Option<u32>) -> Result<RunBooks, AnswerKeyError> {
         let refuse = |why| AnswerKeyError::Books { path: path.to_owned(), why };
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-        let object: Value =
+        let mut object: Value =
             serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+        match (object["channels"].as_array(), channel) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(refuse("the run had one channel".to_owned())),
+            (Some(channels), None) => {
+                let most = channels.len().saturating_sub(1);
+                return Err(refuse(format!("which of its channels? --channel 0 to {most}")));
+            }
+            (Some(channels), Some(number)) => {
+                let found = channels.get(number as usize).cloned();
+                object = found.ok_or_else(|| refuse(format!("it has no channel {number}")))?;
+            }
+        }
         if object["schema"] != circbuf_driver::stats::SCHEMA {
             return Err(refuse(format!("its schema is {}", object["schema"])));
         }

@@ -5,6 +5,7 @@ mod bad_archives;
 mod bad_options;
 mod bad_rings;
 mod bad_sources;
+mod channels;
 mod config;
 mod exec;
 mod export;

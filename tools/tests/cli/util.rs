@@ -152,6 +152,11 @@ impl Running {
         self.child.stdin.take().expect("it was asked for")
     }
 
+    /// Waits until a process that was killed is gone.
+    pub(crate) fn waits_for_end(&mut self) {
+        self.child.wait().expect("it is our child");
+    }
+
     /// Waits for the end.
     pub(crate) fn end(mut self) -> Ended {
         let end = Instant::now() + PATIENCE;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use crate::channel::ChannelOf;
 use crate::failure::{Code, Failure, log_line};
 use crate::options::{
     GapChoice, JpegChoice, LimitArgs, ModelChoice, PaceArgs, RingArgs, SourceArgs,
@@ -46,6 +47,32 @@ pub(crate) struct ReadyCamera {
 }
 
 impl CameraPlan {
+    /// The cameras that are asked for, one a channel, each with what is its own.
+    pub(crate) fn channels(&self) -> Result<Vec<CameraPlan>, Failure> {
+        let channels = self.ring.channels.unwrap_or(1);
+        if channels == 1 {
+            return Ok(vec![self.clone()]);
+        }
+        if self.ring.ring_bytes.is_none() && self.ring.model != Some(ModelChoice::Nc393) {
+            return Err(Failure::usage(format!(
+                "--channels {channels} takes --model nc393, or --ring-bytes: a 353 has one channel"
+            )));
+        }
+        if self.source.source.as_deref() == Some("y4m:-") {
+            return Err(Failure::usage(format!(
+                "--channels {channels} cameras cannot share stdin; name a file in place of y4m:-"
+            )));
+        }
+        Ok(ChannelOf::all(channels.into()).map(|channel| self.channel(channel)).collect())
+    }
+
+    fn channel(&self, channel: ChannelOf) -> CameraPlan {
+        let mut camera = self.clone();
+        camera.ring.channel = channel.number();
+        camera.pace.ledger = self.pace.ledger.as_deref().map(|ledger| channel.file(ledger));
+        camera
+    }
+
     /// Opens the source and makes the ring, a file at `path` or else a memfd. What the source has to
     /// say is printed.
     pub(crate) fn make(
@@ -89,6 +116,7 @@ impl CameraPlan {
             None => Faults::default(),
         };
         faults.faults.extend_from_slice(&self.pace.fault);
+        faults.seed = faults.seed.wrapping_add(self.ring.channel.into());
         if !faults.faults.is_empty() {
             let told: Vec<_> = faults.faults.iter().map(Fault::to_string).collect();
             log_line(&format!("note: faults of seed {}: {}", faults.seed, told.join("; ")));
@@ -149,7 +177,7 @@ impl CameraPlan {
             width: self.source.width.unwrap_or(standard.width),
             height: self.source.height.unwrap_or(standard.height),
             quality: self.source.quality.unwrap_or(standard.quality),
-            seed: self.source.seed.unwrap_or(standard.seed),
+            seed: self.source.seed.unwrap_or(standard.seed).wrapping_add(self.ring.channel.into()),
             fps,
             gray: self.source.gray,
             jpeg: match self.source.jpeg {

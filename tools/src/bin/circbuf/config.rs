@@ -42,6 +42,7 @@ pub(crate) fn parse(text: &str) -> Result<Config, String> {
             config.source.quality.is_some_and(|q| !(1..=100).contains(&q)),
             "1 to 100",
         ),
+        ("ring.channels", config.ring.channels.is_some_and(|n| !(1..=4).contains(&n)), "1 to 4"),
         ("limits.frames", config.limits.frames == Some(0), "from 1"),
         ("proc.workers", config.proc.workers.is_some_and(|n| !(1..=256).contains(&n)), "1 to 256"),
         ("proc.queue", config.proc.queue == Some(0), "from 1"),

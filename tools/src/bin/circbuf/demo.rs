@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use circbuf_emulator::fault::{Fault, FaultKind, When};
-use circbuf_emulator::ledger::Ledger;
 use circbuf_tools::answer_key::{RunBooks, compare};
 use circbuf_tools::stdout;
 use clap::Args;
@@ -51,16 +50,16 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         arch: ArchArgs { dir: Some(archive.clone()), ..ArchArgs::default() },
         ..DriverPlan::default()
     };
-    let to_file = Ledger::to_file(&ledger).map_err(Failure::failed)?;
-    let outcome = run_embedded(&camera, Some(&ring), to_file, &driver, |what| {
+    let outcomes = run_embedded(&[camera], Some(&ring), &driver, |what| {
         log_line(&format!("camera   {what}"));
         log_line(&format!(
             "driver   decodes and measures every frame, archives into {}",
             archive.display()
         ));
     })?;
-    stdout::write(|out| report::table(out, &outcome))?;
-    let books = RunBooks::of(report::json(&outcome));
+    let outcome = &outcomes[0];
+    stdout::write(|out| report::table(out, outcome))?;
+    let books = RunBooks::of(report::json(outcome));
     let comparison = compare(&ledger, &archive, Some(&books), &mut progress("comparing"))
         .map_err(Failure::failed)?;
     stdout::write(|out| verify::table(out, &comparison).and_then(|()| next_steps(out, &dir)))?;

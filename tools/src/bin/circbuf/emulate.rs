@@ -1,11 +1,15 @@
 //! `circbuf emulate`: the camera alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use circbuf_emulator::camera::{Camera, CameraError, CameraThread};
+use circbuf_emulator::report::{Emitted, Report};
 use clap::Args;
 
-use crate::camera::{CameraPlan, describe_faults};
+use crate::camera::{CameraPlan, ReadyCamera, describe_faults};
+use crate::channel::ChannelOf;
 use crate::config::Config;
 use crate::failure::{Failure, log_line};
 use crate::options::{LimitArgs, PaceArgs, RingArgs, SourceArgs};
@@ -15,12 +19,14 @@ use crate::status::{StatusLine, interruption, wait};
 /// The options of `circbuf emulate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   circbuf emulate --ring /dev/shm/ring --seconds 60 &
-  circbuf run --device /dev/shm/ring")]
+  circbuf run --device /dev/shm/ring
+  circbuf emulate --ring /dev/shm/ring --model nc393 --channels 2 --seconds 60 &
+  circbuf run --device /dev/shm/ring0 --device /dev/shm/ring1")]
 pub(crate) struct EmulateArgs {
     /// The ring file to make, best on tmpfs such as /dev/shm; its register page stands beside it as
-    /// FILE.regs. Both stay when the camera ends
+    /// FILE.regs. Both stay when the camera ends. Several --channels have FILE0, FILE1...
     #[arg(long = "ring", env = "CIRCBUF_RING", value_name = "FILE")]
     #[arg(id = "ring_file")]
     ring_file: PathBuf,
@@ -51,42 +57,76 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
     }
     let plan =
         CameraPlan { source: args.source, ring: args.ring, pace: args.pace, limits: args.limits };
-    let ledger = open_ledger(&plan)?;
-    let ready = plan.make(Some(&args.ring_file), ledger, None)?;
+    emulate_rings(&plan, &args.ring_file)
+}
+
+fn emulate_rings(plan: &CameraPlan, ring_file: &Path) -> Result<(), Failure> {
+    let plans = plan.channels()?;
+    let channels: Vec<ChannelOf> = ChannelOf::all(plans.len()).collect();
+    let mut cameras = Vec::new();
+    for (plan, channel) in plans.iter().zip(&channels) {
+        let ring_file = channel.file(ring_file);
+        let ready = plan.make(Some(&ring_file), open_ledger(plan)?, None)?;
+        announce(&ready, &ring_file);
+        cameras.push(ready.camera);
+    }
+    let interrupted = interruption()?;
+    let emitted: Vec<Arc<Emitted>> = cameras.iter().map(Camera::emitted).collect();
+    let stuck = plan.stuck_at();
+    let cameras: Result<Vec<CameraThread>, CameraError> =
+        cameras.into_iter().map(Camera::spawn).collect();
+    let cameras = cameras.map_err(Failure::failed)?;
+    let is_over = || wait(&interrupted) || stuck.is_some_and(|stuck| Instant::now() >= stuck);
+    watch(&cameras, &emitted, is_over);
+    let reports = cameras.into_iter().map(CameraThread::join);
+    let ends = channels.into_iter().zip(reports);
+    let failures =
+        ends.filter_map(|(channel, end)| tell(channel, end.map_err(Failure::failed)).err());
+    Failure::together(failures)
+}
+
+fn announce(ready: &ReadyCamera, ring_file: &Path) {
     let ring_bytes = ready.camera.ring().ring_bytes();
     log_line(&format!(
         "circbuf: {}, {}, ring of {ring_bytes} bytes at {}",
         ready.source,
         ready.pace,
-        args.ring_file.display()
+        ring_file.display()
     ));
-    let interrupted = interruption()?;
-    let (emitted, stuck) = (ready.camera.emitted(), plan.stuck_at());
-    let camera = ready.camera.spawn().map_err(Failure::failed)?;
+}
+
+/// Waits for the end of all cameras; asks for it when `is_over`.
+fn watch(cameras: &[CameraThread], emitted: &[Arc<Emitted>], is_over: impl Fn() -> bool) {
     let mut line = StatusLine::new();
-    while !camera.is_finished() {
-        if wait(&interrupted) || stuck.is_some_and(|stuck| Instant::now() >= stuck) {
-            camera.stop();
+    while !cameras.iter().all(CameraThread::is_finished) {
+        if is_over() {
+            cameras.iter().for_each(CameraThread::stop);
         }
         line.show(|| {
-            let megabytes = emitted.payload_bytes() as f64 / 1e6;
-            format!("{} frames, {megabytes:.1} MB", emitted.frames())
+            let frames: u64 = emitted.iter().map(|emitted| emitted.frames()).sum();
+            let bytes: u64 = emitted.iter().map(|emitted| emitted.payload_bytes()).sum();
+            format!("{frames} frames, {:.1} MB", bytes as f64 / 1e6)
         });
     }
     line.clear();
-    let report = camera.join().map_err(Failure::failed)?;
-    log_line(&format!(
-        "circbuf: camera ended after {} frames, {:.1} MB; {} began late, by up to {:.1} ms",
+}
+
+/// Says what a camera did.
+fn tell(channel: ChannelOf, end: Result<Report, Failure>) -> Result<(), Failure> {
+    let report = end.map_err(|failure| failure.of(channel))?;
+    let say = |what: &str| log_line(&format!("circbuf: {}", channel.says(what)));
+    say(&format!(
+        "camera ended after {} frames, {:.1} MB; {} began late, by up to {:.1} ms",
         report.frames,
         report.payload_bytes as f64 / 1e6,
         report.late_frames,
         report.slip_max.as_secs_f64() * 1e3
     ));
     if let Some(faults) = describe_faults(&report.faults) {
-        log_line(&format!("circbuf: {faults}"));
+        say(&faults);
     }
     match report.ledger_error {
-        Some(error) => Err(Failure::failed(error)),
+        Some(error) => Err(Failure::failed(error).of(channel)),
         None => Ok(()),
     }
 }

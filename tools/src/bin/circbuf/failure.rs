@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use circbuf_driver::device::OpenError;
 
+use crate::channel::ChannelOf;
+
 /// The exit codes, besides 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -38,6 +40,20 @@ impl Failure {
 
     pub(crate) fn usage(message: impl Display) -> Failure {
         Failure::new(Code::Usage, message)
+    }
+
+    /// The same, of a channel.
+    pub(crate) fn of(self, channel: ChannelOf) -> Failure {
+        Failure { message: channel.says(&self.message), ..self }
+    }
+
+    /// All of them, with the code of the first one; `Ok` if there is none.
+    pub(crate) fn together(failures: impl IntoIterator<Item = Failure>) -> Result<(), Failure> {
+        let join = |mut first: Failure, next: Failure| {
+            first.message = format!("{}; {}", first.message, next.message);
+            first
+        };
+        failures.into_iter().reduce(join).map_or(Ok(()), Err)
     }
 
     pub(crate) fn report(&self) -> ExitCode {

@@ -2,12 +2,14 @@
 
 mod archive;
 mod camera;
+mod channel;
 mod config;
 mod demo;
 mod emulate;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), path = "exec_elsewhere.rs")]
 mod exec;
 mod failure;
+mod open;
 mod options;
 mod parse;
 mod plan;

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::parse::{
-    BusRate, Bytes, DurabilityChoice, LossBudget, ProcessorChoice, Seconds, Window,
+    BusRate, Bytes, DurabilityChoice, LossBudget, ProcessorChoice, Seconds, Window, one_or_more,
 };
 use circbuf_driver::policy::Policy;
 use circbuf_emulator::fault::Fault;
@@ -81,6 +81,14 @@ pub(crate) struct RingArgs {
     /// Leave the interrupt handler out: no frame headers are stamped into the ring
     #[arg(long, env = "CIRCBUF_BARE", value_parser = BoolishValueParser::new())]
     pub(crate) bare: bool,
+    /// Cameras at once, 1 to 4, each with a ring, a seed and a ledger of its own: a number is appended to
+    /// the names. More than one takes --model nc393 or --ring-bytes [default: 1]
+    #[arg(long, env = "CIRCBUF_CHANNELS", value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub(crate) channels: Option<u8>,
+    /// Which of them this is.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) channel: u32,
 }
 
 /// Cameras
@@ -153,7 +161,8 @@ pub(crate) struct LimitArgs {
     /// End after so long: the embedded camera, or on another device the driver
     #[arg(long, env = "CIRCBUF_SECONDS")]
     pub(crate) seconds: Option<Seconds>,
-    /// End after so many frames: of the embedded camera, or on another device read whole
+    /// End after so many frames: of the embedded camera, or on another device read whole; with several,
+    /// each one
     #[arg(long, env = "CIRCBUF_FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) frames: Option<u64>,
 }
@@ -163,13 +172,16 @@ pub(crate) struct LimitArgs {
 #[serde(deny_unknown_fields, default)]
 #[command(next_help_heading = "Driver")]
 pub(crate) struct DriverArgs {
-    /// emu: (an embedded camera), or the path of a ring file or of a camera's node [default: emu:]
+    /// emu: (an embedded camera), or the path of a ring file or of a camera's node; can be given again,
+    /// and one process drives them all. In the environment and in a configuration: with commas between
+    /// them, and as a list [default: emu:]
     #[arg(long, env = "CIRCBUF_DEVICE")]
-    pub(crate) device: Option<String>,
+    #[serde(deserialize_with = "one_or_more")]
+    pub(crate) device: Vec<String>,
     /// Begin with the next frame, or with the oldest in the ring [default: newest]
     #[arg(long, env = "CIRCBUF_FROM", value_enum)]
     pub(crate) from: Option<FromChoice>,
-    /// Memory for frames that are being worked on [default: 64MiB]
+    /// Memory for frames that are being worked on, for each device [default: 64MiB]
     #[arg(long, env = "CIRCBUF_SLAB_BYTES", value_name = "BYTES")]
     pub(crate) slab_bytes: Option<Bytes>,
     /// Largest frame to be believed in, where the device does not tell [default: what a quarter of the ring holds]
@@ -180,14 +192,15 @@ pub(crate) struct DriverArgs {
     #[arg(long, env = "CIRCBUF_BUS_MB_S_MAX", value_name = "MB/S")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) bus_mb_s_max: Option<u32>,
-    /// Exit with 3 if more is lost: N frames, or P% of what was expected
+    /// Exit with 3 if more is lost: N frames, or P% of what was expected, of one device
     #[arg(long, env = "CIRCBUF_MAX_LOST", value_name = "N|P%")]
     pub(crate) max_lost: Option<LossBudget>,
     /// At the first loss, or when more is lost than --max-lost: end the run with 3, or go on to its end
     /// [default: continue]
     #[arg(long, env = "CIRCBUF_ON_LOSS", value_enum)]
     pub(crate) on_loss: Option<OnLoss>,
-    /// Exit with 1 if no frame comes for so long [default: 10 s, without an embedded camera]
+    /// Exit with 1 if no frame comes for so long; other devices are driven on [default: 10 s, without an
+    /// embedded camera]
     #[arg(long, env = "CIRCBUF_TIMEOUT", value_name = "SECONDS")]
     pub(crate) timeout: Option<Seconds>,
     /// What the driver's threads do while there is nothing to do [default: adaptive]
@@ -261,7 +274,8 @@ pub(crate) struct ProcArgs {
 #[serde(deny_unknown_fields, default)]
 #[command(next_help_heading = "Archive")]
 pub(crate) struct ArchArgs {
-    /// Archive frames in this directory, which must not hold an archive yet
+    /// Archive frames in this directory, which must not hold an archive yet; of several devices in its
+    /// folders channel0, channel1...
     #[arg(long = "archive", env = "CIRCBUF_ARCHIVE", value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// As --proc-policy [default: fps=200:drop-newest]
@@ -317,7 +331,7 @@ impl SourceArgs {
 
 impl RingArgs {
     pub(crate) fn fill(&mut self, low: RingArgs) {
-        fill!(self, low; model, ring_bytes, gap; bare);
+        fill!(self, low; model, ring_bytes, gap, channels; bare);
     }
 }
 
@@ -339,10 +353,10 @@ impl LimitArgs {
 
 impl DriverArgs {
     pub(crate) fn fill(&mut self, low: DriverArgs) {
-        fill!(
-            self, low;
-            device, from, slab_bytes, max_frame_bytes, bus_mb_s_max, max_lost, on_loss, timeout, wait;
-        );
+        if self.device.is_empty() {
+            self.device = low.device;
+        }
+        fill!(self, low; from, slab_bytes, max_frame_bytes, bus_mb_s_max, max_lost, on_loss, timeout, wait;);
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use circbuf_driver::pipeline::LossLimit;
-use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
 /// The longest run that can be asked for: ten years.
 const SECONDS_MAX: f64 = 315_360_000.0;
@@ -168,6 +168,31 @@ macro_rules! deserialize_from_text {
 
 deserialize_from_text!(Bytes, Seconds, BusRate, LossBudget, Window, ProcessorChoice);
 deserialize_from_text!(DurabilityChoice);
+
+/// A text, or a list of texts.
+pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    deserializer.deserialize_any(Texts)
+}
+
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(vec![text.to_owned()])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+        std::iter::from_fn(|| list.next_element().transpose()).collect()
+    }
+}
 
 struct Text;
 

@@ -21,6 +21,7 @@ use circbuf_driver::tail::StartAt;
 use circbuf_driver::wait::Wait;
 use serde::Serialize;
 
+use crate::channel::ChannelOf;
 use crate::failure::Failure;
 use crate::options::{ArchArgs, DriverArgs, EngineName, FromChoice, OnLoss, ProcArgs, WaitChoice};
 use crate::parse::ProcessorChoice;
@@ -111,10 +112,9 @@ impl DriverPlan {
         stops.then(budget)
     }
 
-    /// The pipeline's options. `session` is the number of this run.
-    pub(crate) fn options(&self, session: u64, limits: Limits) -> Result<Options, Failure> {
-        let mut options = Options { limits, ..Options::default() };
-        options.origin = Origin { camera: 0, session };
+    /// The pipeline's options. `origin` has the number of the channel and of this run.
+    pub(crate) fn options(&self, origin: Origin, limits: Limits) -> Result<Options, Failure> {
+        let mut options = Options { limits, origin, ..Options::default() };
         if self.driver.from == Some(FromChoice::Oldest) {
             options.start = StartAt::Oldest;
         }
@@ -141,13 +141,15 @@ impl DriverPlan {
         Ok(options)
     }
 
-    /// Begins the archive, if there is to be one.
+    /// Begins the channel's archive, if there is to be one.
     pub(crate) fn archive(
         &self,
+        channel: ChannelOf,
         session: u64,
         device: &Device,
     ) -> Result<Option<Archive>, Failure> {
         let Some(dir) = &self.arch.dir else { return Ok(None) };
+        let dir = channel.folder(dir);
         let mut options =
             ArchiveOptions { index: !self.arch.no_index, ..ArchiveOptions::default() };
         if let Some(bytes) = self.arch.segment_bytes {
@@ -164,21 +166,34 @@ impl DriverPlan {
         };
         let session = Session {
             session,
-            camera: 0,
+            camera: channel.number(),
             geometry: device.geometry(),
             ring_bytes: device.ring().bytes(),
         };
-        Archive::create(dir, session, options, Moment::now()).map(Some).map_err(refused_archive)
+        Archive::create(&dir, session, options, Moment::now()).map(Some).map_err(refused_archive)
     }
 
-    /// The processing workers.
-    pub(crate) fn processors(&self, decoded: &Arc<Decoded>) -> Result<Vec<Processor>, Failure> {
-        let output = match &self.proc.processor {
-            None | Some(ProcessorChoice::None) => return Ok(self.workers(|| Box::new(|_| {}))),
-            Some(ProcessorChoice::Decode(None)) => None,
-            Some(ProcessorChoice::Decode(Some(file))) => Some(open_output(file)?),
-        };
-        Ok(self.workers(|| decoder(Arc::clone(decoded), output.clone())))
+    /// Where all channels' measures go, if they go anywhere.
+    pub(crate) fn output(&self) -> Result<Option<Output>, Failure> {
+        match &self.proc.processor {
+            Some(ProcessorChoice::Decode(Some(file))) => open_output(file).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The processing workers of a channel.
+    pub(crate) fn processors(
+        &self,
+        decoded: &Arc<Decoded>,
+        output: Option<&Output>,
+        channel: ChannelOf,
+    ) -> Vec<Processor> {
+        match &self.proc.processor {
+            None | Some(ProcessorChoice::None) => self.workers(|| Box::new(|_| {})),
+            Some(ProcessorChoice::Decode(_)) => {
+                self.workers(|| decoder(Arc::clone(decoded), output.cloned(), channel.shown()))
+            }
+        }
     }
 
     /// Whether measures go to stdout, so that nothing else may.
@@ -207,7 +222,7 @@ fn set(
     consumer.queue_frames = queue.map_or(consumer.queue_frames, |frames| frames as usize);
 }
 
-type Output = Arc<Mutex<BufWriter<Box<dyn Write + Send>>>>;
+pub(crate) type Output = Arc<Mutex<BufWriter<Box<dyn Write + Send>>>>;
 
 fn open_output(file: &str) -> Result<Output, Failure> {
     let out: Box<dyn Write + Send> = match file {
@@ -224,6 +239,9 @@ fn create(path: &Path) -> Result<File, Failure> {
 /// One line of measures.
 #[derive(Serialize)]
 struct Line {
+    /// Of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<u32>,
     #[serde(flatten)]
     measured: Measured,
     /// Frames that were lost between this worker's line before and this one.
@@ -233,7 +251,7 @@ struct Line {
 }
 
 /// A worker that decodes and measures.
-fn decoder(decoded: Arc<Decoded>, output: Option<Output>) -> Processor {
+fn decoder(decoded: Arc<Decoded>, output: Option<Output>, channel: Option<u32>) -> Processor {
     let (mut decoder, mut lost) = (Decoder::new(), Losses::default());
     Box::new(move |delivery: &Delivery| {
         lost.append(delivery.lost.clone());
@@ -243,7 +261,7 @@ fn decoder(decoded: Arc<Decoded>, output: Option<Output>) -> Processor {
                 let lost = std::mem::take(&mut lost);
                 let Some(output) = &output else { return };
                 let (lost_before, lost) = (lost.frames(), lost.by_reason());
-                decoded.write(output, &Line { measured, lost_before, lost });
+                decoded.write(output, &Line { channel, measured, lost_before, lost });
             }
             Err(error) => {
                 if decoded.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -259,15 +277,34 @@ pub(crate) fn draw_session() -> u64 {
     Moment::now().realtime_ns ^ u64::from(std::process::id()).rotate_left(40)
 }
 
+/// The paths of the devices; none if the embedded camera is meant.
+pub(crate) fn device_paths(driver: &DriverArgs) -> Result<Vec<PathBuf>, Failure> {
+    let names = &driver.device;
+    let paths: Result<Vec<_>, _> = names.iter().map(|name| device_path(name)).collect();
+    let paths = paths?;
+    if let [_, _, ..] = &paths[..] {
+        if paths.iter().any(Option::is_none) {
+            return Err(Failure::usage(
+                "--device emu: is an embedded camera, and cannot be driven together with others; \
+                 --channels N makes several of it",
+            ));
+        }
+        if let Some(twice) = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
+            return Err(Failure::usage(format!("--device {} is given twice", twice.1)));
+        }
+    }
+    Ok(paths.into_iter().flatten().collect())
+}
+
 /// The device's path, unless the embedded camera is meant.
-pub(crate) fn device_path(driver: &DriverArgs) -> Result<Option<PathBuf>, Failure> {
-    match driver.device.as_deref() {
-        None | Some("emu:" | "emu") => Ok(None),
-        Some("") => Err(Failure::usage("--device is empty; emu: or the path of a ring")),
-        Some(name) if name.starts_with("vfio") => Err(Failure::new(
+fn device_path(name: &str) -> Result<Option<PathBuf>, Failure> {
+    match name {
+        "emu:" | "emu" => Ok(None),
+        "" => Err(Failure::usage("--device is empty; emu: or the path of a ring")),
+        name if name.starts_with("vfio") => Err(Failure::new(
             crate::failure::Code::NoDevice,
             format!("{name}: PCI devices are not supported yet; name a ring file or a node"),
         )),
-        Some(path) => Ok(Some(PathBuf::from(path))),
+        path => Ok(Some(PathBuf::from(path))),
     }
 }

@@ -1,5 +1,7 @@
 //! The books, for people and for programs.
 
+mod channels;
+
 use std::io::{self, Write};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -10,6 +12,8 @@ use circbuf_driver::stats::{ConsumerBook, Snapshot};
 use circbuf_emulator::fault::Tally;
 use circbuf_emulator::report::Report;
 use serde_json::json;
+
+pub(crate) use channels::{json_of_all, tables};
 
 use crate::camera::describe_faults;
 use crate::failure::{Code, Failure};

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::failure::{Failure, log_line};
 use crate::options::{ArchArgs, DriverArgs, LimitArgs, PaceArgs, ProcArgs, RingArgs, SourceArgs};
 use crate::parse::Seconds;
-use crate::plan::{DriverPlan, device_path};
+use crate::plan::{DriverPlan, device_paths};
 use crate::session::{Outcome, run_embedded, run_foreign};
 use crate::{report, session};
 
@@ -22,6 +22,7 @@ use crate::{report, session};
 Examples:
   circbuf run --seconds 20 --archive A        an emulated camera, archived
   circbuf run --device /dev/shm/ring          the ring of `circbuf emulate --ring /dev/shm/ring`
+  circbuf run --device D0 --device D1         two of them
   circbuf run pictures/ 10 --proc decode=-    a folder of JPEG or .npy, measured
   ffmpeg ... -f yuv4mpegpipe - | circbuf run --source y4m:-")]
 pub(crate) struct RunArgs {
@@ -63,6 +64,11 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
     }
     args.source.source = args.pictures.take().or(args.source.source.take());
     args.limits.seconds = args.duration.or(args.limits.seconds);
+    if matches.value_source("device") == Some(ValueSource::EnvVariable) {
+        // A variable holds one text; a path on the command line may have commas.
+        let listed = args.driver.device.iter().flat_map(|list| list.split(','));
+        args.driver.device = listed.map(str::to_owned).collect();
+    }
     let config = Config::load(args.config.as_ref())?;
     args.driver.fill(config.driver);
     args.proc.fill(config.proc);
@@ -79,36 +85,47 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
         return Err(Failure::usage("--json and --proc decode=- both want stdout; name a file"));
     }
     let announce = |what: &str| log_line(&format!("circbuf: {what}"));
-    let outcome = match device_path(&driver.driver)? {
-        None => {
-            let camera = CameraPlan {
-                source: args.source,
-                ring: args.ring,
-                pace: args.pace,
-                limits: args.limits,
-            };
-            let ledger = open_ledger(&camera)?;
-            run_embedded(&camera, None, ledger, &driver, announce)?
-        }
-        Some(path) => {
-            let typed = typed::<SourceArgs>(matches)
-                .or_else(|| typed::<RingArgs>(matches))
-                .or_else(|| typed::<PaceArgs>(matches));
-            if let Some(option) = typed {
-                return Err(Failure::usage(format!(
-                    "{option} is about the embedded camera, but --device names another one; leave \
-                     one of them out"
-                )));
-            }
-            let seconds = args.limits.seconds.map(|seconds| seconds.duration());
-            let limits = session::RunLimits { seconds, frames: args.limits.frames };
-            run_foreign(&path, &driver, limits, announce)?
-        }
+    let paths = device_paths(&driver.driver)?;
+    let outcomes = if paths.is_empty() {
+        let (source, ring, pace, limits) = (args.source, args.ring, args.pace, args.limits);
+        let camera = CameraPlan { source, ring, pace, limits };
+        run_embedded(&camera.channels()?, None, &driver, announce)?
+    } else {
+        refuse_camera_options(matches)?;
+        let seconds = args.limits.seconds.map(|seconds| seconds.duration());
+        let limits = session::RunLimits { seconds, frames: args.limits.frames };
+        run_foreign(&paths, &driver, limits, announce)?
     };
-    print_books(&outcome, args.json, driver.occupies_stdout())?;
-    outcome.check()?;
-    report::check_measures(&outcome.decoded)?;
-    report::check_budget(&outcome.finished.snapshot, &driver.driver)
+    print_books(&outcomes, args.json, driver.occupies_stdout())?;
+    judge(&outcomes, &driver.driver)
+}
+
+/// Options of the embedded camera say nothing to another one.
+fn refuse_camera_options(matches: &ArgMatches) -> Result<(), Failure> {
+    let typed = typed::<SourceArgs>(matches)
+        .or_else(|| typed::<RingArgs>(matches))
+        .or_else(|| typed::<PaceArgs>(matches));
+    match typed {
+        None => Ok(()),
+        Some(option) => Err(Failure::usage(format!(
+            "{option} is about the embedded camera, but --device names another one; leave one of \
+             them out"
+        ))),
+    }
+}
+
+/// Whether the run as such failed, or else its measures, or else more was lost than may be: of any
+/// channel, and then of which.
+fn judge(outcomes: &[Outcome], driver: &DriverArgs) -> Result<(), Failure> {
+    type Check<'a> = &'a dyn Fn(&Outcome) -> Result<(), Failure>;
+    let checks: [Check<'_>; 3] =
+        [&Outcome::check, &|outcome| report::check_measures(&outcome.decoded), &|outcome| {
+            report::check_budget(&outcome.finished.snapshot, driver)
+        }];
+    checks.iter().try_for_each(|check| {
+        let failure = |outcome| check(outcome).err().map(|failure| failure.of(outcome.channel));
+        Failure::together(outcomes.iter().filter_map(failure))
+    })
 }
 
 /// The ledger that the options ask for.
@@ -131,14 +148,14 @@ fn is_typed(matches: &ArgMatches, id: &str) -> bool {
     matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
-fn print_books(outcome: &Outcome, json: bool, stdout_is_taken: bool) -> Result<(), Failure> {
+fn print_books(outcomes: &[Outcome], json: bool, stdout_is_taken: bool) -> Result<(), Failure> {
     if json {
-        let object = report::json(outcome);
+        let object = report::json_of_all(outcomes);
         return Ok(stdout::write(|out| writeln!(out, "{object}"))?);
     }
     if stdout_is_taken {
-        let _closed = report::table(&mut std::io::stderr(), outcome);
+        let _closed = report::tables(&mut std::io::stderr(), outcomes);
         return Ok(());
     }
-    Ok(stdout::write(|out| report::table(out, outcome))?)
+    Ok(stdout::write(|out| report::tables(out, outcomes))?)
 }

@@ -1,29 +1,26 @@
-//! One run from the first frame to the books: a camera if it is an embedded one, and the pipeline.
+//! One run from the first frame to the books: cameras if they are embedded, and a pipeline for each channel.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use circbuf_driver::device::{Device, OpenError};
-use circbuf_driver::pipeline::{EndedBy, Finished, Limits, Pipeline};
+use circbuf_driver::capture::Origin;
+use circbuf_driver::device::Device;
+use circbuf_driver::pipeline::{Channel, EndedBy, Finished, Limits, LossLimit, Pipeline};
 use circbuf_driver::slab::SlabPool;
 use circbuf_driver::stats::Snapshot;
-use circbuf_emulator::camera::CameraThread;
-use circbuf_emulator::ledger::Ledger;
+use circbuf_driver::tail::StartAt;
+use circbuf_emulator::camera::{Camera, CameraThread};
 use circbuf_emulator::report::Report;
 
-use crate::camera::CameraPlan;
-use crate::failure::{Failure, log_line};
-use crate::options::FromChoice;
+use crate::camera::{CameraPlan, ReadyCamera};
+use crate::channel::ChannelOf;
+use crate::failure::Failure;
+use crate::open::{describe, open_all};
 use crate::plan::{Decoded, DriverPlan, draw_session};
+use crate::run::open_ledger;
 use crate::status::{StatusLine, interruption, wait};
-
-/// How long a driver waits for a ring that does not exist yet, if `--timeout` does not tell.
-const APPEARANCE: Duration = Duration::from_secs(5);
-
-/// How long a ring may be seen with the register page of the one that takes its place. Copies stay so.
-const REPLACEMENT: Duration = Duration::from_millis(200);
 
 /// How long a driver of a foreign ring waits for a frame, if `--timeout` does not tell.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -35,9 +32,12 @@ pub(crate) struct RunLimits {
     pub(crate) frames: Option<u64>,
 }
 
-/// What a run came to.
+/// What a channel of a run came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
+    pub(crate) channel: ChannelOf,
+    /// The device, as it was named.
+    pub(crate) device: String,
     pub(crate) finished: Finished,
     /// What the embedded camera says.
     pub(crate) camera: Option<Result<Report, Failure>>,
@@ -46,88 +46,118 @@ pub(crate) struct Outcome {
     pub(crate) interrupted: bool,
 }
 
-/// Runs the embedded camera, its ring a file or in memory, and drives it. `announce` is told what it
-/// is before the start.
+/// A device that is open, and what is its own in how it is driven.
+struct Opened {
+    name: String,
+    device: Device,
+    limits: Limits,
+    from_oldest: bool,
+    credit: Option<Arc<AtomicU64>>,
+}
+
+/// A channel at work.
+struct Driven {
+    channel: ChannelOf,
+    device: String,
+    pipeline: Pipeline,
+    decoded: Arc<Decoded>,
+}
+
+/// Runs embedded cameras and drives them. The ring is a file only where there is one; else they are in
+/// memory. `announce` is told what they are before the start.
 pub(crate) fn run_embedded(
-    camera: &CameraPlan,
+    cameras: &[CameraPlan],
     ring_file: Option<&Path>,
-    ledger: Ledger,
     driver: &DriverPlan,
-    announce: impl FnOnce(&str),
-) -> Result<Outcome, Failure> {
-    let credit = camera.pace.lossless.then(|| Arc::new(AtomicU64::new(0)));
-    let ready = camera.make(ring_file, ledger, credit.clone())?;
+    announce: impl Fn(&str),
+) -> Result<Vec<Outcome>, Failure> {
+    let (mut ready, mut opened, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    for (camera, channel) in cameras.iter().zip(ChannelOf::all(cameras.len())) {
+        let credit = camera.pace.lossless.then(|| Arc::new(AtomicU64::new(0)));
+        let made = camera.make(ring_file, open_ledger(camera)?, credit.clone())?;
+        told.push(channel.says(&describe_camera(&made, ring_file)));
+        let ring = made.camera.ring();
+        let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd()))?;
+        let silence = driver.driver.timeout.map(|timeout| timeout.duration());
+        let limits = Limits { frames: None, silence, lost: driver.loss_limit() };
+        let name = "emu:".to_owned();
+        opened.push(Opened { name, device, limits, from_oldest: false, credit });
+        ready.push(made.camera);
+    }
     // Not before: opening a source may wait for data or take long, and nothing has to be saved yet.
     let interrupted = interruption()?;
-    let ring = ready.camera.ring();
-    let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd()))?;
-    let place = ring_file.map_or("in memory".to_owned(), |path| format!("at {}", path.display()));
-    let what = format!(
-        "{}, {}, ring of {} bytes {place}",
-        ready.source,
-        ready.pace,
-        device.ring().bytes()
-    );
-    let silence = driver.driver.timeout.map(|timeout| timeout.duration());
-    let limits = Limits { frames: None, silence, lost: driver.loss_limit() };
-    let (pipeline, decoded) = start(device, driver, limits, credit)?;
-    announce(&what);
-    let stuck = camera.stuck_at();
-    let camera = ready.camera.spawn().map_err(Failure::failed)?;
-    let is_over = || {
-        wait(&interrupted)
-            || decoded.reader_is_gone.load(Ordering::Relaxed)
-            || stuck.is_some_and(|stuck| Instant::now() >= stuck)
-    };
-    watch(&pipeline, is_over, || camera.stop());
-    Ok(finish(pipeline, Some(camera), decoded, &interrupted))
+    let driven = start(opened, driver)?;
+    told.iter().for_each(|what| announce(what));
+    let stuck = cameras.first().and_then(CameraPlan::stuck_at);
+    let cameras: Result<Vec<CameraThread>, _> = ready.into_iter().map(Camera::spawn).collect();
+    let cameras = cameras.map_err(Failure::failed)?;
+    let is_over = || wait(&interrupted) || stuck.is_some_and(|stuck| Instant::now() >= stuck);
+    watch(&driven, driver, is_over, || cameras.iter().for_each(CameraThread::stop));
+    Ok(finish(driven, cameras, &interrupted))
 }
 
-/// Drives the ring of somebody else.
+fn describe_camera(ready: &ReadyCamera, ring_file: Option<&Path>) -> String {
+    let place = ring_file.map_or("in memory".to_owned(), |path| format!("at {}", path.display()));
+    let ring_bytes = ready.camera.ring().ring_bytes();
+    format!("{}, {}, ring of {ring_bytes} bytes {place}", ready.source, ready.pace)
+}
+
+/// Drives the rings of somebody else.
 pub(crate) fn run_foreign(
-    path: &Path,
+    paths: &[PathBuf],
     driver: &DriverPlan,
     limits: RunLimits,
-    announce: impl FnOnce(&str),
-) -> Result<Outcome, Failure> {
+    announce: impl Fn(&str),
+) -> Result<Vec<Outcome>, Failure> {
     let interrupted = interruption()?;
-    let (device, waited) = open(path, driver, &interrupted)?;
-    announce(&describe(path, &device));
     let timeout = driver.driver.timeout.map_or(SILENCE, |timeout| timeout.duration());
-    let end = limits.seconds.map(|seconds| Instant::now() + seconds);
-    let lost = driver.loss_limit();
-    let limits = Limits { frames: limits.frames, silence: Some(timeout), lost };
-    let mut driver = driver.clone();
-    if waited {
+    let of_channel =
+        Limits { frames: limits.frames, silence: Some(timeout), lost: driver.loss_limit() };
+    let mut opened = Vec::new();
+    for ((device, waited), (path, channel)) in open_all(paths, driver, &interrupted)?
+        .into_iter()
+        .zip(paths.iter().zip(ChannelOf::all(paths.len())))
+    {
+        announce(&channel.says(&describe(path, &device)));
+        let name = path.display().to_string();
         // The driver was there first: what completed between two of its looks is its own as well.
-        driver.driver.from = Some(FromChoice::Oldest);
+        opened.push(Opened { name, device, limits: of_channel, from_oldest: waited, credit: None });
     }
-    let (pipeline, decoded) = start(device, &driver, limits, None)?;
-    let is_over = || {
-        wait(&interrupted)
-            || decoded.reader_is_gone.load(Ordering::Relaxed)
-            || end.is_some_and(|end| Instant::now() >= end)
-    };
-    watch(&pipeline, is_over, || pipeline.stop());
-    Ok(finish(pipeline, None, decoded, &interrupted))
+    let end = limits.seconds.map(|seconds| Instant::now() + seconds);
+    let driven = start(opened, driver)?;
+    let is_over = || wait(&interrupted) || end.is_some_and(|end| Instant::now() >= end);
+    watch(&driven, driver, is_over, || driven.iter().for_each(|driven| driven.pipeline.stop()));
+    Ok(finish(driven, Vec::new(), &interrupted))
 }
 
-fn start(
-    device: Device,
-    driver: &DriverPlan,
-    limits: Limits,
-    credit: Option<Arc<AtomicU64>>,
-) -> Result<(Pipeline, Arc<Decoded>), Failure> {
+fn start(opened: Vec<Opened>, driver: &DriverPlan) -> Result<Vec<Driven>, Failure> {
     let session = draw_session();
-    let mut options = driver.options(session, limits)?;
-    options.credit = credit;
-    check_slab_bytes(&device, options.slab_bytes)?;
-    let decoded = Arc::new(Decoded::default());
-    let processors = driver.processors(&decoded)?;
-    let archive = driver.archive(session, &device)?;
-    let pipeline =
-        Pipeline::start(device, processors, archive, &options).map_err(Failure::failed)?;
-    Ok((pipeline, decoded))
+    let mut set_up = Vec::new();
+    for (opened, channel) in opened.iter().zip(ChannelOf::all(opened.len())) {
+        let origin = Origin { camera: channel.number(), session };
+        let mut options = driver.options(origin, opened.limits)?;
+        options.credit.clone_from(&opened.credit);
+        if opened.from_oldest {
+            options.start = StartAt::Oldest;
+        }
+        check_slab_bytes(&opened.device, options.slab_bytes)?;
+        set_up.push((channel, options));
+    }
+    // Nothing is begun before everything was checked.
+    let output = driver.output()?;
+    let (mut channels, mut driven) = (Vec::new(), Vec::new());
+    for (Opened { name, device, .. }, (channel, options)) in opened.into_iter().zip(set_up) {
+        let decoded = Arc::new(Decoded::default());
+        let processors = driver.processors(&decoded, output.as_ref(), channel);
+        let archive = driver.archive(channel, session, &device)?;
+        channels.push(Channel { device, processors, archive, options });
+        driven.push((channel, name, decoded));
+    }
+    let pipelines = Pipeline::start_several(channels).map_err(Failure::failed)?;
+    let driven = driven.into_iter().zip(pipelines);
+    Ok(driven
+        .map(|((channel, device, decoded), pipeline)| Driven { channel, device, pipeline, decoded })
+        .collect())
 }
 
 /// A pool that cannot hold the largest frame loses it every time.
@@ -141,95 +171,23 @@ fn check_slab_bytes(device: &Device, slab_bytes: usize) -> Result<(), Failure> {
     }
 }
 
-/// Opens the ring, waiting for it to appear: camera and driver may be started in either order. A
-/// ring that a camera left behind is not waited on, but for the one that takes its place. Also tells
-/// whether it had to wait.
-fn open(
-    path: &Path,
-    driver: &DriverPlan,
-    interrupted: &AtomicBool,
-) -> Result<(Device, bool), Failure> {
-    let max_frame_bytes = driver.max_frame_bytes()?;
-    let patience = driver.driver.timeout.map_or(APPEARANCE, |timeout| timeout.duration());
-    let (end, mut told) = (Instant::now() + patience, false);
-    let mut foreign_since = None;
-    let from_oldest = driver.driver.from == Some(FromChoice::Oldest);
-    loop {
-        let opened = Device::open(path, max_frame_bytes);
-        let is_foreign = opened.as_ref().is_ok_and(Device::has_foreign_page);
-        foreign_since = is_foreign.then(|| foreign_since.unwrap_or_else(Instant::now));
-        let waits_for = match &opened {
-            Err(error) if error.is_not_found() && may_appear(path) => "there is no such ring yet",
-            Ok(_) if foreign_since.is_some_and(|since| since.elapsed() < REPLACEMENT) => {
-                "its register page is that of another ring"
-            }
-            Ok(device) if !from_oldest && (device.has_ended() || device.is_abandoned()) => {
-                "the camera of this ring has ended"
-            }
-            _ => return Ok((driver.with_bus(opened?), told)),
-        };
-        if wait(interrupted) {
-            return Err(Failure::failed(format!("{}: interrupted: {waits_for}", path.display())));
-        }
-        if Instant::now() >= end {
-            return given_up(path, opened, waits_for);
-        }
-        if !std::mem::replace(&mut told, true) {
-            let patience = patience.as_secs_f64();
-            log_line(&format!(
-                "circbuf: {}: {waits_for}; waiting up to {patience} s",
-                path.display()
-            ));
-        }
-    }
-}
-
-fn given_up(
-    path: &Path,
-    opened: Result<Device, OpenError>,
-    waits_for: &str,
-) -> Result<(Device, bool), Failure> {
-    opened?;
-    Err(Failure::failed(format!(
-        "{}: {waits_for}, and no new one came; use --from oldest to read what is left in it",
-        path.display()
-    )))
-}
-
-/// Nodes do not appear because somebody starts a camera, and nothing appears in a folder that is not
-/// there.
-fn may_appear(path: &Path) -> bool {
-    let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-    let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
-    folder.is_dir() && folder != Path::new("/dev")
-}
-
-fn describe(path: &Path, device: &Device) -> String {
-    let bytes = device.ring().bytes();
-    let by = match (device.registers(), device.pointer()) {
-        (Some(_), _) => "with counters".to_owned(),
-        (None, Some(pointer)) => format!(
-            "with a write pointer: what is lost is counted as long as it is looked at every {:.0} ms",
-            pointer.window_ns() as f64 / 1e6
-        ),
-        (None, None) => {
-            "without counters: what is lost is estimated, and torn frames may be accepted"
-                .to_owned()
-        }
-    };
-    format!("{}, ring of {bytes} bytes {by}", path.display())
-}
-
-/// Waits for the end of the run; asks for it when `is_over`, which sleeps a moment at each call.
-fn watch(pipeline: &Pipeline, is_over: impl Fn() -> bool, stop: impl Fn()) {
+/// Waits for the end of the run; asks for it when `is_over`, which sleeps a moment at each call, when
+/// nobody reads the measures any more, or when one channel has lost more than may be.
+fn watch(driven: &[Driven], driver: &DriverPlan, is_over: impl Fn() -> bool, stop: impl Fn()) {
+    let snapshots = || driven.iter().map(|driven| driven.pipeline.snapshot()).collect::<Vec<_>>();
+    let limit = driver.loss_limit();
     let mut line = StatusLine::new();
-    let mut before = pipeline.snapshot();
-    while !pipeline.is_finished() {
-        if is_over() {
+    let mut before = snapshots();
+    while !driven.iter().all(|driven| driven.pipeline.is_finished()) {
+        let is_useless = |driven: &Driven| {
+            driven.decoded.reader_is_gone.load(Ordering::Relaxed)
+                || limit.is_some_and(|limit| has_lost(limit, &driven.pipeline))
+        };
+        if is_over() || driven.iter().any(is_useless) {
             stop();
         }
         line.show(|| {
-            let now = pipeline.snapshot();
+            let now = snapshots();
             let text = status(&before, &now);
             before = now;
             text
@@ -238,32 +196,54 @@ fn watch(pipeline: &Pipeline, is_over: impl Fn() -> bool, stop: impl Fn()) {
     line.clear();
 }
 
+/// Whether a channel has ended because it lost too much.
+fn has_lost(limit: LossLimit, pipeline: &Pipeline) -> bool {
+    let exceeds = |books: Snapshot| {
+        limit.is_exceeded(books.lost(), books.ring.frames_detected + books.ring.lost.overrun)
+    };
+    pipeline.is_finished() && exceeds(pipeline.snapshot())
+}
+
 /// One line a second: what it came to so far, and the rates of the last second.
-fn status(before: &Snapshot, now: &Snapshot) -> String {
-    let seconds = (now.elapsed_s - before.elapsed_s).max(1e-3);
-    let fps = (now.ring.passed - before.ring.passed) as f64 / seconds;
-    let arch = &now.consumers.arch;
-    let lost = now.lost();
-    let written = (arch.bytes_written - before.consumers.arch.bytes_written) as f64 / seconds / 1e6;
+fn status(before: &[Snapshot], now: &[Snapshot]) -> String {
+    let elapsed_s = |all: &[Snapshot]| all.first().map_or(0.0, |snapshot| snapshot.elapsed_s);
+    let seconds = (elapsed_s(now) - elapsed_s(before)).max(1e-3);
+    let sum = |all: &[Snapshot], number: fn(&Snapshot) -> u64| all.iter().map(number).sum::<u64>();
+    let rate =
+        |number: fn(&Snapshot) -> u64| (sum(now, number) - sum(before, number)) as f64 / seconds;
+    let fps = rate(|snapshot| snapshot.ring.passed);
+    let written = rate(|snapshot| snapshot.consumers.arch.bytes_written) / 1e6;
     format!(
-        "{:7.1} s  {} frames, {fps:.1}/s, {lost} lost  proc {}  archive {}, {written:.1} MB/s",
-        now.elapsed_s, now.ring.passed, now.consumers.proc.delivered, arch.book.delivered,
+        "{:7.1} s  {} frames, {fps:.1}/s, {} lost  proc {}  archive {}, {written:.1} MB/s",
+        elapsed_s(now),
+        sum(now, |snapshot| snapshot.ring.passed),
+        sum(now, Snapshot::lost),
+        sum(now, |snapshot| snapshot.consumers.proc.delivered),
+        sum(now, |snapshot| snapshot.consumers.arch.book.delivered),
     )
 }
 
 fn finish(
-    pipeline: Pipeline,
-    camera: Option<CameraThread>,
-    decoded: Arc<Decoded>,
+    driven: Vec<Driven>,
+    cameras: Vec<CameraThread>,
     interrupted: &AtomicBool,
-) -> Outcome {
-    if let Some(camera) = &camera {
-        // The pipeline may have failed while the camera goes on.
-        camera.stop();
-    }
-    let camera = camera.map(|camera| camera.join().map_err(Failure::failed));
+) -> Vec<Outcome> {
+    // A pipeline may have failed while its camera goes on.
+    cameras.iter().for_each(CameraThread::stop);
+    let joined = cameras.into_iter().map(|camera| Some(camera.join().map_err(Failure::failed)));
+    let mut cameras: Vec<_> = joined.collect();
+    cameras.resize_with(driven.len(), || None);
     let interrupted = interrupted.load(Ordering::Relaxed);
-    Outcome { finished: pipeline.join(), camera, decoded, interrupted }
+    let ends = driven.into_iter().zip(cameras);
+    ends.map(|(Driven { channel, device, pipeline, decoded }, camera)| Outcome {
+        channel,
+        device,
+        finished: pipeline.join(),
+        camera,
+        decoded,
+        interrupted,
+    })
+    .collect()
 }
 
 impl Outcome {

@@ -35,13 +35,17 @@ pub(crate) struct VerifyArgs {
     /// Hold the books against both as well: what `circbuf run --json` printed
     #[arg(long, value_name = "FILE")]
     books: Option<PathBuf>,
+    /// Of books of several channels, the one that ledger and archive belong to
+    #[arg(long, value_name = "N", requires = "books")]
+    channel: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let books = args.books.as_deref().map(RunBooks::read).transpose().map_err(Failure::failed)?;
+    let books = args.books.as_deref().map(|path| RunBooks::read(path, args.channel));
+    let books = books.transpose().map_err(Failure::failed)?;
     let (ledger, archive) = (&args.ledger, &args.archive);
     let comparison = compare(ledger, archive, books.as_ref(), &mut progress("comparing"))
         .map_err(Failure::failed)?;
