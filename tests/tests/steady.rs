@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use circbuf_driver::device::Device;
 use circbuf_driver::dispatch::Delivery;
-use circbuf_driver::pipeline::{Options, Pipeline, Processor};
+use circbuf_driver::pipeline::{Channel, Options, Pipeline, Processor};
 use circbuf_driver::wait::Wait;
 use circbuf_emulator::camera::{self, Camera, Limit};
 use circbuf_emulator::model::Model;
@@ -155,26 +155,36 @@ fn camera(credit: Option<Arc<AtomicU64>>) -> Camera {
     Camera::new(RingFile::memfd(RING_BYTES).unwrap(), source, options).unwrap()
 }
 
-/// Runs a pipeline over all frames; what its threads cost in steady state.
-fn steady(inline: bool, names: &'static [&'static str]) -> Vec<Cost> {
-    let credit = Some(Arc::default());
-    let camera = camera(credit.clone());
-    let ring = camera.ring();
-    let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd())).unwrap();
-    let mut options = Options { credit, inline, wait: Wait::Spin, ..Options::default() };
-    options.proc.policy = "every".parse().unwrap();
-    options.proc.queue_frames = 8;
+/// Runs a pipeline for each channel over all frames, with one thread that captures; what the threads cost
+/// in steady state of the first channel.
+fn steady(channels: usize, inline: bool, names: &'static [&'static str]) -> Vec<Cost> {
     let watch = Arc::new(Mutex::new(Watch { names, begin: Vec::new(), steady: Vec::new() }));
-    let watching = Arc::clone(&watch);
-    let processor: Processor = Box::new(move |delivery: &Delivery| {
-        watching.lock().unwrap().look(delivery.frame.sequence());
-    });
-    let pipeline = Pipeline::start(device, vec![processor], None, &options).unwrap();
-    let camera = camera.spawn().unwrap();
-    let finished = pipeline.join();
-    camera.join().unwrap();
-    finished.snapshot.check_balance().unwrap();
-    assert_eq!(finished.snapshot.consumers.proc.delivered, WARM + STEADY + MORE);
+    let mut watching = Some(Arc::clone(&watch));
+    let (mut cameras, mut driven) = (Vec::new(), Vec::new());
+    for _ in 0..channels {
+        let credit = Some(Arc::default());
+        let camera = camera(credit.clone());
+        let ring = camera.ring();
+        let device = Device::from_fds(ring.ring_fd(), Some(ring.registers_fd())).unwrap();
+        let mut options = Options { credit, inline, wait: Wait::Spin, ..Options::default() };
+        options.proc.policy = "every".parse().unwrap();
+        options.proc.queue_frames = 8;
+        let watching = watching.take();
+        let processor: Processor = Box::new(move |delivery: &Delivery| {
+            let Some(watch) = &watching else { return };
+            watch.lock().unwrap().look(delivery.frame.sequence());
+        });
+        driven.push(Channel { device, processors: vec![processor], archive: None, options });
+        cameras.push(camera);
+    }
+    let pipelines = Pipeline::start_several(driven).unwrap();
+    let cameras: Vec<_> = cameras.into_iter().map(|camera| camera.spawn().unwrap()).collect();
+    for (pipeline, camera) in pipelines.into_iter().zip(cameras) {
+        let finished = pipeline.join();
+        camera.join().unwrap();
+        finished.snapshot.check_balance().unwrap();
+        assert_eq!(finished.snapshot.consumers.proc.delivered, WARM + STEADY + MORE);
+    }
     let watch = watch.lock().unwrap();
     assert_eq!(watch.steady.len(), names.len(), "both looks were taken");
     watch.steady.clone()
@@ -183,9 +193,11 @@ fn steady(inline: bool, names: &'static [&'static str]) -> Vec<Cost> {
 // One test: threads are told apart by their names.
 #[test]
 fn a_frame_costs_no_allocation_and_no_page_fault() {
-    let mut costs = steady(true, &["capture"]);
-    costs.extend(steady(false, &["capture", "proc"]));
-    let names = ["capture with the processor inline", "capture", "proc"];
+    let mut costs = steady(1, true, &["capture"]);
+    costs.extend(steady(1, false, &["capture", "proc"]));
+    costs.extend(steady(2, true, &["capture"]));
+    let names =
+        ["capture with the processor inline", "capture", "proc", "capture of two channels inline"];
     for (cost, name) in costs.iter().zip(names) {
         println!("{name}: {cost:?} in {STEADY} frames");
     }
