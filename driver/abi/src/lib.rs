@@ -9,5 +9,6 @@
 pub mod framecode;
 pub mod header;
 pub mod jpeg;
+pub mod pci;
 pub mod registers;
 pub mod ring;
