@@ -1,9 +1,11 @@
 //! Where a ring comes from: memory of this process's own camera, a file, or a character device.
 
 mod file;
+pub mod pci;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use circbuf_abi::registers::PAGE_BYTES;
 use circbuf_abi::ring::{PAYLOAD_BYTES_MAX, RING_BYTES_ALIGN, SLOTS_MIN};
@@ -15,6 +17,7 @@ use crate::registers::{Registers, RegistersError};
 use crate::ring::slot;
 use file::RingFile;
 pub use file::registers_path;
+use pci::{Function, PciError, PciOptions, PciPlace};
 
 /// A ring that can be tailed, with its register page where it has one.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ pub struct Device {
     /// The largest slot that is to be believed in, in bytes.
     max_slot_bytes: u64,
     file: Option<RingFile>,
+    pci: Option<Function>,
 }
 
 /// Why a device cannot be opened.
@@ -66,6 +70,9 @@ pub enum OpenError {
         /// Why.
         source: RegistersError,
     },
+    /// A PCI function cannot be brought up.
+    #[error(transparent)]
+    Pci(#[from] PciError),
     /// The largest frame that was asked for does not fit.
     #[error(
         "frames of up to {max_frame_bytes} bytes need slots of {slot_bytes}; a ring of \
@@ -110,6 +117,9 @@ pub enum DeviceError {
     /// The register page tells something impossible.
     #[error("the register page is not to be believed any more: {0}")]
     Registers(#[from] RegistersError),
+    /// A PCI function has stopped or is gone.
+    #[error(transparent)]
+    Pci(#[from] PciError),
 }
 
 impl Device {
@@ -135,6 +145,22 @@ impl Device {
     /// If they cannot be mapped, or are no ring and register page.
     pub fn from_fds(ring: impl AsFd, registers: Option<impl AsFd>) -> Result<Device, OpenError> {
         Device::map(Path::new("emu:"), &ring, registers.as_ref(), None)
+    }
+
+    /// Brings a PCI function up, gives it a ring and starts it. Its first frame is at the start of the
+    /// ring: begin with the oldest one. Dropping the device stops the function.
+    ///
+    /// # Errors
+    /// If there is no such function, it is no camera, or it cannot be started.
+    pub fn open_pci(place: &PciPlace, options: PciOptions) -> Result<Device, OpenError> {
+        let running = Function::start(place, options)?;
+        Ok(Device {
+            ring: MappedRing::new(running.ring),
+            max_slot_bytes: running.registers.max_slot_bytes(),
+            registers: Some(running.registers),
+            file: None,
+            pci: Some(running.function),
+        })
     }
 
     fn map(
@@ -167,7 +193,13 @@ impl Device {
             Some(registers) => registers.max_slot_bytes(),
             None => largest_slot(bytes, max_frame_bytes)?,
         };
-        Ok(Device { ring: MappedRing::new(memory), registers, max_slot_bytes, file: None })
+        Ok(Device {
+            ring: MappedRing::new(memory),
+            registers,
+            max_slot_bytes,
+            file: None,
+            pci: None,
+        })
     }
 
     /// The ring's memory.
@@ -225,11 +257,31 @@ impl Device {
         self.ring.is_truncated() || self.registers.as_ref().is_some_and(Registers::is_truncated)
     }
 
-    /// Whether the device is still the one that was opened.
+    /// Tells a device that waits for its driver, as no camera does, that the ring is free below
+    /// `cursor`; now and then, or at once if there `is_nothing` else to do.
+    pub(crate) fn release(&self, cursor: u64, is_nothing: bool) {
+        if let Some(function) = &self.pci {
+            function.release(cursor, is_nothing);
+        }
+    }
+
+    /// Sleeps so long at most. A device that has an interrupt ends it with the next frame.
+    pub(crate) fn sleep(&self, most: Duration) {
+        match &self.pci {
+            Some(function) => function.sleep(most),
+            None => std::thread::sleep(most),
+        }
+    }
+
+    /// Whether the device is still the one that was opened, and is well.
     ///
     /// # Errors
-    /// If its file was truncated, replaced or removed.
+    /// If its file was truncated, replaced or removed, or a PCI function has stopped or is gone.
     pub fn check(&self) -> Result<(), DeviceError> {
+        // Whatever becomes of a device that has ended, what it wrote is in memory of ours.
+        if let Some(function) = self.pci.as_ref().filter(|_| !self.has_ended()) {
+            function.check()?;
+        }
         match &self.file {
             Some(file) if self.is_truncated() => {
                 Err(DeviceError::Truncated { path: file.path.clone() })

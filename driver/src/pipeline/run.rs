@@ -110,7 +110,7 @@ impl Run {
             Pause::Spin => drop(self.spin.relax()),
             Pause::Sleep(nap) => {
                 self.spin.reset();
-                std::thread::sleep(nap);
+                self.capture.device.sleep(nap);
             }
         }
     }
