@@ -81,6 +81,7 @@ pub mod jpeg_file;
 pub mod ledger;
 pub mod model;
 pub mod pace;
+pub mod pci;
 #[cfg(test)]
 mod rebuild;
 pub mod report;
