@@ -177,6 +177,11 @@ impl Camera {
         self.channel.rest();
     }
 
+    /// Tells the driver that the camera has ended, as one does that comes to an end by itself.
+    pub(crate) fn end(&mut self) {
+        self.channel.end();
+    }
+
     /// The flag that stops it, which ends a read of the source as well.
     pub(crate) fn stop_flag(&self) -> Arc<AtomicBool> {
         self.source.stop_flag().unwrap_or_default()

@@ -92,8 +92,14 @@ impl OpenError {
     /// Whether the device does not exist (yet).
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, OpenError::Io { source, .. }
-            if source.kind() == std::io::ErrorKind::NotFound)
+        use std::io::ErrorKind::{ConnectionRefused, NotFound};
+        match self {
+            OpenError::Io { source, .. } => source.kind() == NotFound,
+            OpenError::Pci(PciError::Connect { source, .. }) => {
+                matches!(source.kind(), NotFound | ConnectionRefused)
+            }
+            _ => false,
+        }
     }
 }
 

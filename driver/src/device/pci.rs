@@ -11,6 +11,7 @@ mod wire;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 pub use error::{DeviceErrors, PciError};
 pub(super) use function::Function;
@@ -36,6 +37,27 @@ impl fmt::Display for PciPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PciPlace::VfioUser(socket) => write!(f, "vfio-user:{}", socket.display()),
+        }
+    }
+}
+
+/// A name that is no place of a PCI function.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{name}' is no PCI function; vfio-user:SOCKET")]
+pub struct PciPlaceError {
+    /// As it was given.
+    pub name: String,
+}
+
+impl FromStr for PciPlace {
+    type Err = PciPlaceError;
+
+    fn from_str(name: &str) -> Result<PciPlace, PciPlaceError> {
+        match name.split_once(':') {
+            Some(("vfio-user", socket)) if !socket.is_empty() => {
+                Ok(PciPlace::VfioUser(PathBuf::from(socket)))
+            }
+            _ => Err(PciPlaceError { name: name.to_owned() }),
         }
     }
 }

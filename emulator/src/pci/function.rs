@@ -57,6 +57,10 @@ pub struct Function {
     page: File,
     emitted: Arc<Emitted>,
     engine: Engine,
+    /// Stops the camera.
+    stop: Arc<AtomicBool>,
+    /// Whether a camera that is stopped has ended.
+    says_farewell: Arc<AtomicBool>,
     ended_by: Option<EndedBy>,
 }
 
@@ -77,7 +81,6 @@ type CameraThread = JoinHandle<(Box<Camera>, Result<EndedBy, CameraError>)>;
 struct Running {
     thread: CameraThread,
     ring: Arc<HostRing>,
-    stop: Arc<AtomicBool>,
 }
 
 impl Function {
@@ -112,6 +115,8 @@ impl Function {
             credit: Arc::default(),
             page: read_only(&page).map_err(FunctionError::Map)?,
             emitted: camera.emitted(),
+            stop: camera.stop_flag(),
+            says_farewell: Arc::default(),
             engine: Engine::Idle(Box::new(camera)),
             ended_by: None,
         })
@@ -242,10 +247,25 @@ impl Function {
         self.config = ConfigSpace::new();
     }
 
-    /// Whether the camera has ended by itself: it has no more pictures, or had a limit.
+    /// Whether the camera has ended: it has no more pictures, or had a limit, or was
+    /// [told](Self::farewell) to.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        matches!(self.ended_by, Some(EndedBy::Frames | EndedBy::Time | EndedBy::Source))
+        match self.ended_by {
+            Some(EndedBy::Frames | EndedBy::Time | EndedBy::Source) => true,
+            Some(EndedBy::Stop) => self.says_farewell.load(Ordering::Relaxed),
+            None => false,
+        }
+    }
+
+    /// Ends the camera behind its frame, from another thread: its driver is told that nothing will be
+    /// written any more, and can read what there is.
+    pub fn farewell(&self) -> impl Fn() + Send + use<> {
+        let (stop, says_farewell) = (Arc::clone(&self.stop), Arc::clone(&self.says_farewell));
+        move || {
+            says_farewell.store(true, Ordering::SeqCst);
+            stop.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Counters that follow the camera while it runs.
@@ -297,13 +317,15 @@ impl Function {
         if !is_possible {
             return self.errors.raise(ERROR_CONFIG);
         }
-        let stop = camera.stop_flag();
-        stop.store(false, Ordering::Relaxed);
+        self.stop.store(false, Ordering::SeqCst);
+        if self.says_farewell.load(Ordering::SeqCst) {
+            self.stop.store(true, Ordering::SeqCst);
+        }
         let ring = Arc::new(HostRing::new(
             Arc::clone(&self.memory),
             (ring_iova, ring_bytes),
             Arc::clone(&self.errors),
-            Arc::clone(&stop),
+            Arc::clone(&self.stop),
         ));
         self.registers.credit = 0;
         self.credit.store(0, Ordering::Release);
@@ -312,8 +334,8 @@ impl Function {
             return;
         };
         camera.attach(Arc::clone(&ring), credit);
-        match spawn(camera, &stop, &self.errors) {
-            Ok(thread) => self.engine = Engine::Running(Running { thread, ring, stop }),
+        match self.spawn(camera) {
+            Ok(thread) => self.engine = Engine::Running(Running { thread, ring }),
             Err(error) => {
                 log::error!("the camera's thread cannot be started: {error}");
                 self.errors.raise(ERROR_CAMERA);
@@ -321,10 +343,29 @@ impl Function {
         }
     }
 
+    /// Runs a camera until it stops.
+    fn spawn(&self, mut camera: Box<Camera>) -> io::Result<CameraThread> {
+        let (stop, errors) = (Arc::clone(&self.stop), Arc::clone(&self.errors));
+        let says_farewell = Arc::clone(&self.says_farewell);
+        std::thread::Builder::new().name("camera".to_owned()).spawn(move || {
+            let ended_by = camera.run_on(&stop);
+            match &ended_by {
+                Ok(EndedBy::Stop) if says_farewell.load(Ordering::SeqCst) => camera.end(),
+                Ok(EndedBy::Stop) => camera.rest(),
+                Ok(EndedBy::Frames | EndedBy::Time | EndedBy::Source) => {}
+                Err(error) => {
+                    log::error!("the camera failed: {error}");
+                    errors.raise(ERROR_CAMERA);
+                }
+            }
+            (camera, ended_by)
+        })
+    }
+
     /// Stops the camera behind its frame, or with the next store if the frame is not wanted any more.
     fn stop(&mut self, at_once: bool) {
         if let Engine::Running(running) = &self.engine {
-            running.stop.store(true, Ordering::Relaxed);
+            self.stop.store(true, Ordering::Relaxed);
             if at_once {
                 running.ring.lose();
             }
@@ -369,27 +410,6 @@ impl Drop for Function {
             running.ring.lose();
         }
     }
-}
-
-/// Runs a camera until it stops.
-fn spawn(
-    mut camera: Box<Camera>,
-    stop: &Arc<AtomicBool>,
-    errors: &Arc<ErrorLatch>,
-) -> io::Result<CameraThread> {
-    let (stop, errors) = (Arc::clone(stop), Arc::clone(errors));
-    std::thread::Builder::new().name("camera".to_owned()).spawn(move || {
-        let ended_by = camera.run_on(&stop);
-        match &ended_by {
-            Ok(EndedBy::Stop) => camera.rest(),
-            Ok(EndedBy::Frames | EndedBy::Time | EndedBy::Source) => {}
-            Err(error) => {
-                log::error!("the camera failed: {error}");
-                errors.raise(ERROR_CAMERA);
-            }
-        }
-        (camera, ended_by)
-    })
 }
 
 /// The same file, opened so that it can only be read.

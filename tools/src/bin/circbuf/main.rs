@@ -5,6 +5,7 @@ mod camera;
 mod config;
 mod demo;
 mod emulate;
+mod emulate_pci;
 mod failure;
 mod options;
 mod parse;

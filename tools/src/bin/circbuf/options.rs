@@ -163,7 +163,8 @@ pub(crate) struct LimitArgs {
 #[serde(deny_unknown_fields, default)]
 #[command(next_help_heading = "Driver")]
 pub(crate) struct DriverArgs {
-    /// emu: (an embedded camera), or the path of a ring file or of a camera's node [default: emu:]
+    /// emu: (an embedded camera), the path of a ring file or of a camera's node, or a PCI function:
+    /// vfio-user:SOCKET [default: emu:]
     #[arg(long, env = "CIRCBUF_DEVICE")]
     pub(crate) device: Option<String>,
     /// Begin with the next frame, or with the oldest in the ring [default: newest]

@@ -12,6 +12,7 @@ use circbuf_driver::archive::{Archive, ArchiveError, ArchiveOptions, EngineChoic
 use circbuf_driver::capture::Origin;
 use circbuf_driver::clock::Moment;
 use circbuf_driver::device::Device;
+use circbuf_driver::device::pci::PciPlace;
 use circbuf_driver::dispatch::{Delivery, Losses};
 use circbuf_driver::pipeline::{ConsumerOptions, Limits, LossLimit, Options, Processor};
 use circbuf_driver::proc::decode::Decoder;
@@ -251,15 +252,27 @@ pub(crate) fn draw_session() -> u64 {
     Moment::now().realtime_ns ^ u64::from(std::process::id()).rotate_left(40)
 }
 
-/// The device's path, unless the embedded camera is meant.
-pub(crate) fn device_path(driver: &DriverArgs) -> Result<Option<PathBuf>, Failure> {
+/// Which device is driven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The embedded camera.
+    Embedded,
+    /// A ring file, or a camera's node.
+    Path(PathBuf),
+    /// A PCI function.
+    Pci(PciPlace),
+}
+
+/// What `--device` names.
+pub(crate) fn device_place(driver: &DriverArgs) -> Result<Place, Failure> {
     match driver.device.as_deref() {
-        None | Some("emu:" | "emu") => Ok(None),
-        Some("") => Err(Failure::usage("--device is empty; emu: or the path of a ring")),
-        Some(name) if name.starts_with("vfio") => Err(Failure::new(
-            crate::failure::Code::NoDevice,
-            format!("{name}: PCI devices are not supported yet; name a ring file or a node"),
-        )),
-        Some(path) => Ok(Some(PathBuf::from(path))),
+        None | Some("emu:" | "emu") => Ok(Place::Embedded),
+        Some("") => {
+            Err(Failure::usage("--device is empty; emu:, the path of a ring, or vfio-user:SOCKET"))
+        }
+        Some(name) if name.starts_with("vfio") => {
+            name.parse().map(Place::Pci).map_err(Failure::usage)
+        }
+        Some(path) => Ok(Place::Path(PathBuf::from(path))),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use circbuf_driver::device::pci::PciOptions;
 use circbuf_emulator::ledger::Ledger;
 use circbuf_tools::stdout;
 use clap::parser::ValueSource;
@@ -12,9 +13,9 @@ use crate::config::Config;
 use crate::failure::{Failure, log_line};
 use crate::options::{ArchArgs, DriverArgs, LimitArgs, PaceArgs, ProcArgs, RingArgs, SourceArgs};
 use crate::parse::Seconds;
-use crate::plan::{DriverPlan, device_path};
-use crate::session::{Outcome, run_embedded, run_foreign};
-use crate::{report, session};
+use crate::plan::{DriverPlan, Place, device_place};
+use crate::report;
+use crate::session::{Outcome, RunLimits, run_embedded, run_foreign, run_pci};
 
 /// The options of `circbuf run`.
 #[derive(Debug, Args)]
@@ -22,6 +23,7 @@ use crate::{report, session};
 Examples:
   circbuf run --seconds 20 --archive A        an emulated camera, archived
   circbuf run --device /dev/shm/ring          the ring of `circbuf emulate --ring /dev/shm/ring`
+  circbuf run --device vfio-user:/tmp/cam     the function of `circbuf emulate --socket /tmp/cam`
   circbuf run pictures/ 10 --proc decode=-    a folder of JPEG or .npy, measured
   ffmpeg ... -f yuv4mpegpipe - | circbuf run --source y4m:-")]
 pub(crate) struct RunArgs {
@@ -71,7 +73,7 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
     args.source.fill(config.source);
     args.ring.fill(config.ring);
     args.pace.fill(config.pace);
-    if let (None, Some(option)) = (&args.arch.dir, typed::<ArchArgs>(matches)) {
+    if let (None, Some(option)) = (&args.arch.dir, typed::<ArchArgs>(matches).first()) {
         return Err(Failure::usage(format!("{option} has no meaning without --archive DIR")));
     }
     let driver = DriverPlan { driver: args.driver, proc: args.proc, arch: args.arch };
@@ -79,8 +81,10 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
         return Err(Failure::usage("--json and --proc decode=- both want stdout; name a file"));
     }
     let announce = |what: &str| log_line(&format!("circbuf: {what}"));
-    let outcome = match device_path(&driver.driver)? {
-        None => {
+    let seconds = args.limits.seconds.map(|seconds| seconds.duration());
+    let limits = RunLimits { seconds, frames: args.limits.frames };
+    let outcome = match device_place(&driver.driver)? {
+        Place::Embedded => {
             let camera = CameraPlan {
                 source: args.source,
                 ring: args.ring,
@@ -90,19 +94,16 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
             let ledger = open_ledger(&camera)?;
             run_embedded(&camera, None, ledger, &driver, announce)?
         }
-        Some(path) => {
-            let typed = typed::<SourceArgs>(matches)
-                .or_else(|| typed::<RingArgs>(matches))
-                .or_else(|| typed::<PaceArgs>(matches));
-            if let Some(option) = typed {
-                return Err(Failure::usage(format!(
-                    "{option} is about the embedded camera, but --device names another one; leave \
-                     one of them out"
-                )));
-            }
-            let seconds = args.limits.seconds.map(|seconds| seconds.duration());
-            let limits = session::RunLimits { seconds, frames: args.limits.frames };
+        Place::Path(path) => {
+            refuse_camera_options(matches, &[])?;
             run_foreign(&path, &driver, limits, announce)?
+        }
+        Place::Pci(place) => {
+            // The ring is the driver's, and the device can be asked to wait.
+            refuse_camera_options(matches, &["--ring-bytes", "--lossless"])?;
+            let ring_bytes = args.ring.ring_bytes.map(|bytes| bytes.0);
+            let options = PciOptions { ring_bytes, credit: args.pace.lossless };
+            run_pci(&place, options, &driver, limits, announce)?
         }
     };
     print_books(&outcome, args.json, driver.occupies_stdout())?;
@@ -119,12 +120,25 @@ pub(crate) fn open_ledger(camera: &CameraPlan) -> Result<Ledger, Failure> {
     }
 }
 
-/// The first option of the group `A` that was typed. In the environment and in a configuration they
+/// Options of the embedded camera say nothing to another one, but for these.
+fn refuse_camera_options(matches: &ArgMatches, but: &[&str]) -> Result<(), Failure> {
+    let typed = [typed::<SourceArgs>, typed::<RingArgs>, typed::<PaceArgs>];
+    let mut typed = typed.into_iter().flat_map(|typed| typed(matches));
+    match typed.find(|option| !but.contains(&option.as_str())) {
+        None => Ok(()),
+        Some(option) => Err(Failure::usage(format!(
+            "{option} is about the embedded camera, but --device names another one; leave one of \
+             them out"
+        ))),
+    }
+}
+
+/// The options of the group `A` that were typed. In the environment and in a configuration they
 /// may stand for other runs.
-fn typed<A: Args>(matches: &ArgMatches) -> Option<String> {
+fn typed<A: Args>(matches: &ArgMatches) -> Vec<String> {
     let group = A::augment_args(clap::Command::new("group"));
-    let mut typed = group.get_arguments().filter(|arg| is_typed(matches, arg.get_id().as_str()));
-    typed.find_map(|arg| arg.get_long()).map(|name| format!("--{name}"))
+    let typed = group.get_arguments().filter(|arg| is_typed(matches, arg.get_id().as_str()));
+    typed.filter_map(|arg| arg.get_long()).map(|name| format!("--{name}")).collect()
 }
 
 fn is_typed(matches: &ArgMatches, id: &str) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use circbuf_driver::device::pci::{PciOptions, PciPlace};
 use circbuf_driver::device::{Device, OpenError};
 use circbuf_driver::pipeline::{EndedBy, Finished, Limits, Pipeline};
 use circbuf_driver::slab::SlabPool;
@@ -92,24 +93,51 @@ pub(crate) fn run_foreign(
 ) -> Result<Outcome, Failure> {
     let interrupted = interruption()?;
     let (device, waited) = open(path, driver, &interrupted)?;
-    announce(&describe(path, &device));
-    let timeout = driver.driver.timeout.map_or(SILENCE, |timeout| timeout.duration());
-    let end = limits.seconds.map(|seconds| Instant::now() + seconds);
-    let lost = driver.loss_limit();
-    let limits = Limits { frames: limits.frames, silence: Some(timeout), lost };
+    announce(&describe(&path.display(), &device));
     let mut driver = driver.clone();
     if waited {
         // The driver was there first: what completed between two of its looks is its own as well.
         driver.driver.from = Some(FromChoice::Oldest);
     }
-    let (pipeline, decoded) = start(device, &driver, limits, None)?;
+    drive(device, &driver, (limits, None), &interrupted)
+}
+
+/// Drives a PCI function.
+pub(crate) fn run_pci(
+    place: &PciPlace,
+    options: PciOptions,
+    driver: &DriverPlan,
+    limits: RunLimits,
+    announce: impl FnOnce(&str),
+) -> Result<Outcome, Failure> {
+    let interrupted = interruption()?;
+    let device = open_pci(place, options, driver, &interrupted)?;
+    announce(&describe(place, &device));
+    let credit = options.credit.then(|| Arc::new(AtomicU64::new(0)));
+    let mut driver = driver.clone();
+    // The driver has started the device: every frame of it is its own.
+    driver.driver.from = Some(FromChoice::Oldest);
+    drive(device, &driver, (limits, credit), &interrupted)
+}
+
+fn drive(
+    device: Device,
+    driver: &DriverPlan,
+    (limits, credit): (RunLimits, Option<Arc<AtomicU64>>),
+    interrupted: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let timeout = driver.driver.timeout.map_or(SILENCE, |timeout| timeout.duration());
+    let end = limits.seconds.map(|seconds| Instant::now() + seconds);
+    let lost = driver.loss_limit();
+    let limits = Limits { frames: limits.frames, silence: Some(timeout), lost };
+    let (pipeline, decoded) = start(device, driver, limits, credit)?;
     let is_over = || {
-        wait(&interrupted)
+        wait(interrupted)
             || decoded.reader_is_gone.load(Ordering::Relaxed)
             || end.is_some_and(|end| Instant::now() >= end)
     };
     watch(&pipeline, is_over, || pipeline.stop());
-    Ok(finish(pipeline, None, decoded, &interrupted))
+    Ok(finish(pipeline, None, decoded, interrupted))
 }
 
 fn start(
@@ -184,6 +212,34 @@ fn open(
     }
 }
 
+/// Brings a PCI function up, waiting for its server to appear.
+fn open_pci(
+    place: &PciPlace,
+    options: PciOptions,
+    driver: &DriverPlan,
+    interrupted: &AtomicBool,
+) -> Result<Device, Failure> {
+    let patience = driver.driver.timeout.map_or(APPEARANCE, |timeout| timeout.duration());
+    let (end, mut told) = (Instant::now() + patience, false);
+    let PciPlace::VfioUser(socket) = place;
+    loop {
+        match Device::open_pci(place, options) {
+            Err(error) if error.is_not_found() && may_appear(socket) && Instant::now() < end => {
+                if !std::mem::replace(&mut told, true) {
+                    let patience = patience.as_secs_f64();
+                    log_line(&format!(
+                        "circbuf: {place}: nobody serves it yet; waiting up to {patience} s"
+                    ));
+                }
+            }
+            opened => return Ok(opened?),
+        }
+        if wait(interrupted) {
+            return Err(Failure::failed(format!("{place}: interrupted: nobody serves it")));
+        }
+    }
+}
+
 fn given_up(
     path: &Path,
     opened: Result<Device, OpenError>,
@@ -204,13 +260,13 @@ fn may_appear(path: &Path) -> bool {
     folder.is_dir() && folder != Path::new("/dev")
 }
 
-fn describe(path: &Path, device: &Device) -> String {
+fn describe(name: &dyn std::fmt::Display, device: &Device) -> String {
     let bytes = device.ring().bytes();
     let by = match device.registers() {
         Some(_) => "with counters",
         None => "without counters: what is lost is estimated, and torn frames may be accepted",
     };
-    format!("{}, ring of {bytes} bytes {by}", path.display())
+    format!("{name}, ring of {bytes} bytes {by}")
 }
 
 /// Waits for the end of the run; asks for it when `is_over`, which sleeps a moment at each call.
