@@ -312,7 +312,7 @@ impl Function {
         let Registers { ring_iova, ring_bytes, waits, .. } = self.registers;
         let is_possible = ring_iova.is_multiple_of(RING_ALIGN)
             && ring_iova.checked_add(ring_bytes).is_some()
-            && usize::try_from(ring_bytes).is_ok()
+            && isize::try_from(ring_bytes).is_ok()
             && check_ring_bytes(ring_bytes, camera.max_slot_bytes()).is_ok();
         if !is_possible {
             return self.errors.raise(ERROR_CONFIG);

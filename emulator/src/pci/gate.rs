@@ -134,8 +134,8 @@ pub(super) fn check(message: &mut Vec<u8>) -> Result<(), Lie> {
         4 | 7 => body_bytes == 16,
         5 => body_bytes == 32,
         8 => body_bytes == 20,
-        9 => return check_access(body, 16),
-        10 => return check_access(body, body_bytes),
+        9 => return check_access(body, false),
+        10 => return check_access(body, true),
         13 => body_bytes == 0,
         _ => {
             message.truncate(HEADER_BYTES);
@@ -153,15 +153,14 @@ fn check_text(text: &[u8]) -> Result<(), Lie> {
     }
 }
 
-/// Offset, region and count, then what is written. Regions have no more than a page.
-fn check_access(body: &[u8], bytes: usize) -> Result<(), Lie> {
+/// Offset, region and count, and behind them what is written. No region has more than a page but
+/// configuration space, which has just that.
+fn check_access(body: &[u8], is_write: bool) -> Result<(), Lie> {
     let count = body.get(12..16).map_or(u32::MAX, |count| {
         count.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
     });
-    let is_read = bytes == 16;
-    let is_whole =
-        body.len() == if is_read { 16 } else { 16 + count.min(ACCESS_BYTES_MAX) as usize };
-    match is_whole && count <= ACCESS_BYTES_MAX {
+    let written = if is_write { count as usize } else { 0 };
+    match count <= ACCESS_BYTES_MAX && body.len() == 16 + written {
         true => Ok(()),
         false => Err(Lie::Count { count, bytes: body.len() }),
     }

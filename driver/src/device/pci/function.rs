@@ -87,7 +87,7 @@ impl Function {
     pub(in crate::device) fn check(&self) -> Result<(), PciError> {
         let bus = self.bus();
         let gone = |how| PciError::Gone { device: self.name.clone(), how };
-        let magic = bus.read_u32(reg::MAGIC).map_err(|error| gone(error.to_string()))?;
+        let magic = bus.load_u32(reg::MAGIC).map_err(|error| gone(error.to_string()))?;
         if magic != reg::MAGIC_VALUE {
             return Err(gone(format!("its magic register reads {magic:#010x}")));
         }
@@ -241,10 +241,12 @@ impl Bus<'_> {
     }
 
     fn read_u32(&self, offset: u64) -> Result<u32, PciError> {
+        self.load_u32(offset).map_err(self.cannot("read its registers"))
+    }
+
+    fn load_u32(&self, offset: u64) -> io::Result<u32> {
         let mut bytes = [0; 4];
-        self.transport
-            .read(Space::Registers, offset, &mut bytes)
-            .map_err(self.cannot("read its registers"))?;
+        self.transport.read(Space::Registers, offset, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use circbuf_abi::pci::{BAR_BYTES, REGISTER_BAR, STATUS_BAR, VECTORS, config};
 use nix::sys::eventfd::EventFd;
@@ -43,6 +44,9 @@ const REGION_CONFIG: u32 = 7;
 /// No reply of a well-behaved server is longer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
 
+/// How long a server may take for each answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What this client can do, told at the beginning.
 const CAPABILITIES: &[u8] =
     b"{\"capabilities\":{\"max_msg_fds\":1,\"max_data_xfer_size\":1048576}}\0";
@@ -72,7 +76,11 @@ struct Reply {
 impl VfioUser {
     /// Connects to the server, and looks whether it has a PCI device with the spaces that are needed.
     pub(super) fn connect(path: &Path) -> io::Result<VfioUser> {
-        let wire = Wire::connect(path)?;
+        VfioUser::connect_within(path, PATIENCE)
+    }
+
+    fn connect_within(path: &Path, patience: Duration) -> io::Result<VfioUser> {
+        let wire = Wire::connect(path, patience)?;
         let connection = Mutex::new(Connection { wire, id: 0, is_broken: false });
         let server = VfioUser { connection };
         server.agree_on_version()?;

@@ -13,9 +13,6 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-/// How long a server may take to read a request, or to answer it.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Descriptors that a reply may carry.
 const FDS_MAX: usize = 4;
 
@@ -61,18 +58,22 @@ impl Header {
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: UnixStream,
+    /// How long the server may take to read a request, or to answer it.
+    patience: Duration,
 }
 
 impl Wire {
-    pub(super) fn connect(path: &Path) -> io::Result<Wire> {
+    pub(super) fn connect(path: &Path, patience: Duration) -> io::Result<Wire> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         // Before it connects: a server that does not accept would be waited for as well.
-        let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
-        setsockopt(&socket, sockopt::SendTimeout, &patience)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-        connect(socket.as_raw_fd(), &UnixAddr::new(path)?).map_err(timely)?;
-        Ok(Wire { stream: UnixStream::from(socket) })
+        let limit = TimeVal::milliseconds(patience.as_millis() as i64);
+        setsockopt(&socket, sockopt::SendTimeout, &limit)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
+        let connected = connect(socket.as_raw_fd(), &UnixAddr::new(path)?);
+        let wire = Wire { stream: UnixStream::from(socket), patience };
+        connected.map_err(|errno| wire.timely(errno))?;
+        Ok(wire)
     }
 
     /// Sends a whole message.
@@ -80,8 +81,8 @@ impl Wire {
         let rights = [ControlMessage::ScmRights(fds)];
         let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
         let (fd, flags) = (self.stream.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
-        let sent =
-            sendmsg::<()>(fd, &[IoSlice::new(message)], rights, flags, None).map_err(timely)?;
+        let sent = sendmsg::<()>(fd, &[IoSlice::new(message)], rights, flags, None)
+            .map_err(|errno| self.timely(errno))?;
         match sent == message.len() {
             true => Ok(()),
             false => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read its requests")),
@@ -101,7 +102,7 @@ impl Wire {
     /// Receives what stands behind a header.
     pub(super) fn body(&self, bytes: &mut [u8]) -> io::Result<()> {
         (&self.stream).read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => timely(Errno::EAGAIN),
+            io::ErrorKind::WouldBlock => self.timely(Errno::EAGAIN),
             _ => error,
         })
     }
@@ -111,7 +112,7 @@ impl Wire {
         let mut parts = [IoSliceMut::new(bytes)];
         let fd = self.stream.as_raw_fd();
         let message = recvmsg::<()>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)
-            .map_err(timely)?;
+            .map_err(|errno| self.timely(errno))?;
         for rights in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(received) = rights {
                 // SAFETY: the kernel made these descriptors for this process a moment ago, and nobody
@@ -124,14 +125,14 @@ impl Wire {
             bytes => Ok(bytes),
         }
     }
-}
 
-fn timely(errno: Errno) -> io::Error {
-    match errno {
-        Errno::EAGAIN | Errno::EINPROGRESS => io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no answer within {} s", PATIENCE.as_secs()),
-        ),
-        errno => errno.into(),
+    fn timely(&self, errno: Errno) -> io::Error {
+        match errno {
+            Errno::EAGAIN | Errno::EINPROGRESS => io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {} s", self.patience.as_secs_f64()),
+            ),
+            errno => errno.into(),
+        }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct EmulateArgs {
     /// The ring file to make, best on tmpfs such as /dev/shm; its register page stands beside it as
     /// FILE.regs. Both stay when the camera ends
     #[arg(long = "ring", env = "CIRCBUF_RING", value_name = "FILE")]
-    #[arg(id = "ring_file", required_unless_present = "socket", conflicts_with = "socket")]
+    #[arg(id = "ring_file", conflicts_with = "socket")]
     ring_file: Option<PathBuf>,
     /// Instead of a ring file: the socket at which the camera is a PCI function over vfio-user, for
     /// `run --device vfio-user:SOCKET` or a QEMU. Each connection has a camera of its own, which writes into
@@ -67,7 +67,9 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
         (Some(_), _) if args.serve_stdout => emulate_pci::serve_stdout(&plan),
         (Some(socket), _) => emulate_pci::listen(&plan, &socket),
         (None, Some(ring_file)) => emulate_ring(&plan, &ring_file),
-        (None, None) => Err(Failure::usage("--ring FILE or --socket SOCKET is missing")),
+        (None, None) => Err(Failure::usage(
+            "where is the ring? --ring FILE, or --socket SOCKET for a PCI function",
+        )),
     }
 }
 
