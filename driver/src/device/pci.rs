@@ -71,3 +71,6 @@ impl PciPlace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
