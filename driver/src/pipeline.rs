@@ -197,7 +197,7 @@ impl Pipeline {
     /// lets frames go by takes its place.
     ///
     /// # Errors
-    /// If the device's counters contradict themselves, a thread cannot be started, or several processors
+    /// If the device's counters contradict themselves, it cannot be started, a thread cannot be started, or several processors
     /// are to run inline.
     pub fn start(
         device: Device,
@@ -210,6 +210,7 @@ impl Pipeline {
         }
         let device = Arc::new(device);
         let tail = Tail::attach(&device, options.start)?;
+        device.start()?;
         let exact = tail.is_exact();
         let (proc, proc_end, processors) = proc_outlet(processors, options)?;
         let (arch, arch_end) = archive

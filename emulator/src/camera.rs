@@ -227,7 +227,7 @@ impl Camera {
             }
         };
         self.running = Some(clock);
-        if !matches!(ended_by, Ok(EndedBy::Stop)) {
+        if matches!(ended_by, Ok(EndedBy::Frames | EndedBy::Time | EndedBy::Source)) {
             self.channel.end();
         }
         ended_by

@@ -235,6 +235,7 @@ impl SteppedCamera {
         match progress {
             Progress::Writing => self.current = Some(current),
             Progress::Whole => drop(self.truth.insert(number, current)),
+            Progress::Lost => unreachable!("the ring is no host's"),
         }
         progress
     }

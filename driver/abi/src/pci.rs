@@ -34,12 +34,14 @@
 //! 2. Map the ring for DMA: [`RING_BYTES`](bar0::RING_BYTES) bytes from a multiple of 4096 on, in as
 //!    many pieces as one likes. Write [`RING_IOVA`](bar0::RING_IOVA) and, if another size is wanted
 //!    than the one that stands there, [`RING_BYTES`](bar0::RING_BYTES).
-//! 3. Set [`CONTROL_RUN`](bar0::CONTROL_RUN). The device fills in the status page, its magic last, and
-//!    writes frames. Each start begins an epoch (the first one is 0) at the start of the ring.
-//! 4. Clear [`CONTROL_RUN`](bar0::CONTROL_RUN): when the write is done the device has written its last
-//!    byte. A frame that was not whole then is never told of.
+//! 3. Set [`CONTROL_ENABLE`](bar0::CONTROL_ENABLE): the device takes the ring, begins an epoch (the first
+//!    one is 0) at its start, and fills in the status page, its magic last. It writes nothing yet, so that
+//!    the driver can look at the page first.
+//! 4. Set [`CONTROL_RUN`](bar0::CONTROL_RUN) as well, and the device writes frames.
+//! 5. Write 0 to [`CONTROL`](bar0::CONTROL): when that is done the device has written its last byte, and
+//!    has given the ring back. A frame that was not whole then is never told of.
 //!
-//! The ring's registers may be written while the device is stopped; a write while it runs changes
+//! The ring's registers may be written while the device has no ring; a write while it has one changes
 //! nothing and sets [`ERROR_CONFIG`](bar0::ERROR_CONFIG).
 //!
 //! The device stamps no frame headers (there is no interrupt handler on its side), and it never reads
@@ -172,8 +174,8 @@ pub mod bar0 {
     /// u64: size of the ring in bytes, a multiple of 4096 that holds four slots of
     /// [`MAX_SLOT_BYTES`]. The reset value is the size that the camera was made for.
     pub const RING_BYTES: u64 = 0x30;
-    /// u64: cursor below which the driver has released the ring: see [`CONTROL_CREDIT`]. A start sets it
-    /// to 0. Reset value 0.
+    /// u64: cursor below which the driver has released the ring: see [`CONTROL_CREDIT`]. When the device
+    /// takes a ring, it is set to 0. Reset value 0.
     pub const CREDIT: u64 = 0x38;
     /// u64, read only: the largest distance from one frame's start to the next, in bytes.
     pub const MAX_SLOT_BYTES: u64 = 0x40;
@@ -197,29 +199,35 @@ pub mod bar0 {
     /// [`FEATURES`]: [`CONTROL_CREDIT`] is obeyed.
     pub const FEATURE_CREDIT: u32 = 1 << 0;
 
-    /// [`CONTROL`]: the device runs. It clears the bit itself when it stops.
+    /// [`CONTROL`]: the device runs; it takes the ring first, if it has none. It clears this bit and
+    /// [`CONTROL_ENABLE`] itself when it stops.
     pub const CONTROL_RUN: u32 = 1 << 0;
     /// [`CONTROL`]: a one resets the device; reads as 0, and other bits beside it count for nothing.
     pub const CONTROL_RESET: u32 = 1 << 1;
     /// [`CONTROL`]: no frame is begun before its slot lies below [`CREDIT`] plus the ring's size. No
     /// camera waits like this; it is for tests and benchmarks that are to lose nothing. To be set
-    /// with [`CONTROL_RUN`] or before it, where [`FEATURE_CREDIT`] is there.
+    /// with [`CONTROL_ENABLE`], where [`FEATURE_CREDIT`] is there.
     pub const CONTROL_CREDIT: u32 = 1 << 2;
+    /// [`CONTROL`]: the device has a ring, or takes the one that its registers tell of. Without
+    /// [`CONTROL_RUN`] it stops if it runs, and takes the ring anew.
+    pub const CONTROL_ENABLE: u32 = 1 << 3;
 
     /// [`STATUS`]: the device runs.
     pub const STATUS_RUNNING: u32 = 1 << 0;
     /// [`STATUS`]: the device has no more pictures; it was stopped by that, and will not start.
     pub const STATUS_ENDED: u32 = 1 << 1;
+    /// [`STATUS`]: the device has a ring, and its status page tells of it.
+    pub const STATUS_ENABLED: u32 = 1 << 2;
 
     /// [`ERRORS`]: memory of the ring could not be written: it is not mapped, or the host took it
     /// away. The device has stopped.
     pub const ERROR_DMA: u32 = 1 << 0;
-    /// [`ERRORS`]: the ring's address or size is impossible, or was written while the device runs.
-    /// A start with them is refused.
+    /// [`ERRORS`]: the ring's address or size is impossible, or was written while the device has a ring.
+    /// It is not taken.
     pub const ERROR_CONFIG: u32 = 1 << 1;
     /// [`ERRORS`]: an access to the registers that they do not allow. It changed nothing.
     pub const ERROR_ACCESS: u32 = 1 << 2;
-    /// [`ERRORS`]: bus mastering is off: a start was refused, or the device has stopped.
+    /// [`ERRORS`]: bus mastering is off: a ring was not taken, or the device has stopped.
     pub const ERROR_BUS_MASTER: u32 = 1 << 3;
     /// [`ERRORS`]: the camera behind the device failed, and has stopped. Its own log tells why.
     pub const ERROR_CAMERA: u32 = 1 << 4;

@@ -153,20 +153,29 @@ impl Device {
         Device::map(Path::new("emu:"), &ring, registers.as_ref(), None)
     }
 
-    /// Brings a PCI function up, gives it a ring and starts it. Its first frame is at the start of the
-    /// ring: begin with the oldest one. Dropping the device stops the function.
+    /// Brings a PCI function up and gives it a ring, which is empty until it is [started](Self::start).
+    /// Dropping the device stops the function.
     ///
     /// # Errors
-    /// If there is no such function, it is no camera, or it cannot be started.
+    /// If there is no such function, it is no camera, or it does not take the ring.
     pub fn open_pci(place: &PciPlace, options: PciOptions) -> Result<Device, OpenError> {
-        let running = Function::start(place, options)?;
+        let enabled = Function::open(place, options)?;
         Ok(Device {
-            ring: MappedRing::new(running.ring),
-            max_slot_bytes: running.registers.max_slot_bytes(),
-            registers: Some(running.registers),
+            ring: MappedRing::new(enabled.ring),
+            max_slot_bytes: enabled.registers.max_slot_bytes(),
+            registers: Some(enabled.registers),
             file: None,
-            pci: Some(running.function),
+            pci: Some(enabled.function),
         })
+    }
+
+    /// Has a PCI function write frames, once there is a tail that follows it; a
+    /// [`Pipeline`](crate::pipeline::Pipeline) does this itself. Other devices run by themselves.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(&self) -> Result<(), DeviceError> {
+        self.pci.as_ref().map_or(Ok(()), Function::start).map_err(DeviceError::from)
     }
 
     fn map(

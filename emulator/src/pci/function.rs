@@ -57,6 +57,8 @@ pub struct Function {
     page: File,
     emitted: Arc<Emitted>,
     engine: Engine,
+    /// The ring that was taken.
+    ring: Option<Arc<HostRing>>,
     /// Stops the camera.
     stop: Arc<AtomicBool>,
     /// Whether a camera that is stopped has ended.
@@ -68,20 +70,13 @@ pub struct Function {
 #[derive(Debug)]
 enum Engine {
     Idle(Box<Camera>),
-    Running(Running),
+    Running(CameraThread),
     /// It panicked.
     Broken,
 }
 
 /// Gives the camera back, which may go on, and tells why it stopped.
 type CameraThread = JoinHandle<(Box<Camera>, Result<EndedBy, CameraError>)>;
-
-/// A camera at work.
-#[derive(Debug)]
-struct Running {
-    thread: CameraThread,
-    ring: Arc<HostRing>,
-}
 
 impl Function {
     /// A function that has just got power. `ring_bytes` is the size of ring that it proposes. There is
@@ -118,6 +113,7 @@ impl Function {
             stop: camera.stop_flag(),
             says_farewell: Arc::default(),
             engine: Engine::Idle(Box::new(camera)),
+            ring: None,
             ended_by: None,
         })
     }
@@ -132,7 +128,7 @@ impl Function {
         let Effect { resets, revokes_dma } = self.config.write(offset, bytes);
         if resets {
             self.reset();
-        } else if revokes_dma && self.is_running() {
+        } else if revokes_dma && self.ring.is_some() {
             self.errors.raise(ERROR_BUS_MASTER);
             self.stop(true);
         }
@@ -146,6 +142,7 @@ impl Function {
         }
         self.settle();
         let now = Now {
+            has_ring: self.ring.is_some(),
             is_running: self.is_running(),
             has_ended: self.has_ended(),
             errors: self.errors.bits(),
@@ -163,9 +160,10 @@ impl Function {
             return;
         }
         self.settle();
-        for request in self.registers.write(offset, bytes, self.is_running()) {
+        for request in self.registers.write(offset, bytes, self.ring.is_some()) {
             match request {
                 Request::Nothing => {}
+                Request::Enable => self.enable(),
                 Request::Start => self.start(),
                 Request::Stop => self.stop(false),
                 Request::Reset => self.reset_registers(),
@@ -278,10 +276,10 @@ impl Function {
     /// host or its source has it wait.
     #[must_use]
     pub fn finish(mut self) -> Option<Report> {
-        if let Engine::Running(running) = &self.engine {
-            running.ring.lose();
+        if let (Engine::Running(thread), Some(ring)) = (&self.engine, &self.ring) {
+            ring.lose();
             let end = Instant::now() + PATIENCE;
-            while !running.thread.is_finished() {
+            while !thread.is_finished() {
                 if Instant::now() >= end {
                     return None;
                 }
@@ -301,14 +299,16 @@ impl Function {
         matches!(self.engine, Engine::Running(_))
     }
 
-    fn start(&mut self) {
-        if self.is_running() || self.has_ended() || self.errors.bits() & ERRORS_FATAL != 0 {
+    /// Takes the ring that the registers tell of.
+    fn enable(&mut self) {
+        self.stop(false);
+        if self.has_ended() || self.errors.bits() & ERRORS_FATAL != 0 {
             return;
         }
         if !self.config.is_bus_master() {
             return self.errors.raise(ERROR_BUS_MASTER);
         }
-        let Engine::Idle(camera) = &self.engine else { return };
+        let Engine::Idle(camera) = &mut self.engine else { return };
         let Registers { ring_iova, ring_bytes, waits, .. } = self.registers;
         let is_possible = ring_iova.is_multiple_of(RING_ALIGN)
             && ring_iova.checked_add(ring_bytes).is_some()
@@ -316,10 +316,6 @@ impl Function {
             && check_ring_bytes(ring_bytes, camera.max_slot_bytes()).is_ok();
         if !is_possible {
             return self.errors.raise(ERROR_CONFIG);
-        }
-        self.stop.store(false, Ordering::SeqCst);
-        if self.says_farewell.load(Ordering::SeqCst) {
-            self.stop.store(true, Ordering::SeqCst);
         }
         let ring = Arc::new(HostRing::new(
             Arc::clone(&self.memory),
@@ -329,16 +325,31 @@ impl Function {
         ));
         self.registers.credit = 0;
         self.credit.store(0, Ordering::Release);
-        let credit = waits.then(|| Arc::clone(&self.credit));
-        let Engine::Idle(mut camera) = std::mem::replace(&mut self.engine, Engine::Broken) else {
+        camera.attach(Arc::clone(&ring), waits.then(|| Arc::clone(&self.credit)));
+        self.ring = Some(ring);
+    }
+
+    fn start(&mut self) {
+        if self.is_running() {
             return;
-        };
-        camera.attach(Arc::clone(&ring), credit);
-        match self.spawn(camera) {
-            Ok(thread) => self.engine = Engine::Running(Running { thread, ring }),
-            Err(error) => {
-                log::error!("the camera's thread cannot be started: {error}");
-                self.errors.raise(ERROR_CAMERA);
+        }
+        if self.ring.is_none() {
+            self.enable();
+        }
+        if self.ring.is_none() || !matches!(self.engine, Engine::Idle(_)) {
+            return;
+        }
+        self.stop.store(false, Ordering::SeqCst);
+        if self.says_farewell.load(Ordering::SeqCst) {
+            self.stop.store(true, Ordering::SeqCst);
+        }
+        if let Engine::Idle(camera) = std::mem::replace(&mut self.engine, Engine::Broken) {
+            match self.spawn(camera) {
+                Ok(thread) => self.engine = Engine::Running(thread),
+                Err(error) => {
+                    log::error!("the camera's thread cannot be started: {error}");
+                    self.errors.raise(ERROR_CAMERA);
+                }
             }
         }
     }
@@ -355,6 +366,7 @@ impl Function {
                 Ok(EndedBy::Frames | EndedBy::Time | EndedBy::Source) => {}
                 Err(error) => {
                     log::error!("the camera failed: {error}");
+                    camera.rest();
                     errors.raise(ERROR_CAMERA);
                 }
             }
@@ -362,35 +374,39 @@ impl Function {
         })
     }
 
-    /// Stops the camera behind its frame, or with the next store if the frame is not wanted any more.
+    /// Stops the camera behind its frame, or with the next store if the frame is not wanted any more;
+    /// and gives the ring back.
     fn stop(&mut self, at_once: bool) {
-        if let Engine::Running(running) = &self.engine {
-            self.stop.store(true, Ordering::Relaxed);
-            if at_once {
-                running.ring.lose();
-            }
-            self.join();
+        if at_once && let Some(ring) = &self.ring {
+            ring.lose();
         }
+        self.stop.store(true, Ordering::SeqCst);
+        self.join();
     }
 
     /// Takes note of a camera that has stopped by itself.
     fn settle(&mut self) {
-        if matches!(&self.engine, Engine::Running(running) if running.thread.is_finished()) {
+        if matches!(&self.engine, Engine::Running(thread) if thread.is_finished()) {
             self.join();
         }
     }
 
+    /// Waits for the camera, which is about to stop or has stopped.
     fn join(&mut self) {
-        let Engine::Running(running) = std::mem::replace(&mut self.engine, Engine::Broken) else {
-            return;
+        self.ring = None;
+        self.engine = match std::mem::replace(&mut self.engine, Engine::Broken) {
+            Engine::Running(thread) => match thread.join() {
+                Ok((camera, ended_by)) => {
+                    self.ended_by = ended_by.ok();
+                    Engine::Idle(camera)
+                }
+                Err(_) => {
+                    self.errors.raise(ERROR_CAMERA);
+                    Engine::Broken
+                }
+            },
+            standing => standing,
         };
-        match running.thread.join() {
-            Ok((camera, ended_by)) => {
-                self.engine = Engine::Idle(camera);
-                self.ended_by = ended_by.ok();
-            }
-            Err(_) => self.errors.raise(ERROR_CAMERA),
-        }
     }
 
     fn reset_registers(&mut self) {
@@ -405,9 +421,10 @@ impl Function {
 }
 
 impl Drop for Function {
+    /// The camera's thread ends by itself then.
     fn drop(&mut self) {
-        if let Engine::Running(running) = &self.engine {
-            running.ring.lose();
+        if let Some(ring) = &self.ring {
+            ring.lose();
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The registers of BAR 0: which access is which register, and what it holds.
 
 use circbuf_abi::pci::bar0::{
-    CHANNEL, CONTROL, CONTROL_CREDIT, CONTROL_RESET, CONTROL_RUN, CREDIT, END, ERROR_ACCESS,
-    ERROR_CONFIG, ERRORS, FAULT_IOVA, FEATURE_CREDIT, FEATURES, FRAME_PERIOD_NS, FRAMES, GEOMETRY,
-    MAGIC, MAGIC_VALUE, MAX_SLOT_BYTES, QUALITY, RING_BYTES, RING_IOVA, STATUS, STATUS_ENDED,
-    STATUS_RUNNING, VERSION, VERSION_VALUE,
+    CHANNEL, CONTROL, CONTROL_CREDIT, CONTROL_ENABLE, CONTROL_RESET, CONTROL_RUN, CREDIT, END,
+    ERROR_ACCESS, ERROR_CONFIG, ERRORS, FAULT_IOVA, FEATURE_CREDIT, FEATURES, FRAME_PERIOD_NS,
+    FRAMES, GEOMETRY, MAGIC, MAGIC_VALUE, MAX_SLOT_BYTES, QUALITY, RING_BYTES, RING_IOVA, STATUS,
+    STATUS_ENABLED, STATUS_ENDED, STATUS_RUNNING, VERSION, VERSION_VALUE,
 };
 
 use crate::model::Geometry;
@@ -22,6 +22,7 @@ pub(super) struct Facts {
 /// What the registers tell of this moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Now {
+    pub(super) has_ring: bool,
     pub(super) is_running: bool,
     pub(super) has_ended: bool,
     pub(super) errors: u32,
@@ -34,9 +35,11 @@ pub(super) struct Now {
 pub(super) enum Request {
     /// Nothing that has not been done.
     Nothing,
-    /// Start, if it does not run.
+    /// Stop if it runs, and take the ring.
+    Enable,
+    /// Take the ring if there is none, and run.
     Start,
-    /// Stop, if it runs.
+    /// Stop if it runs, and give the ring back.
     Stop,
     /// A reset.
     Reset,
@@ -111,8 +114,16 @@ impl Registers {
             MAGIC => MAGIC_VALUE.into(),
             VERSION => VERSION_VALUE.into(),
             FEATURES => FEATURE_CREDIT.into(),
-            CONTROL => flag(now.is_running, CONTROL_RUN) | flag(self.waits, CONTROL_CREDIT),
-            STATUS => flag(now.is_running, STATUS_RUNNING) | flag(now.has_ended, STATUS_ENDED),
+            CONTROL => {
+                flag(now.is_running, CONTROL_RUN)
+                    | flag(self.waits, CONTROL_CREDIT)
+                    | flag(now.has_ring, CONTROL_ENABLE)
+            }
+            STATUS => {
+                flag(now.is_running, STATUS_RUNNING)
+                    | flag(now.has_ended, STATUS_ENDED)
+                    | flag(now.has_ring, STATUS_ENABLED)
+            }
             ERRORS => now.errors.into(),
             FAULT_IOVA => now.fault_iova,
             RING_IOVA => self.ring_iova,
@@ -129,7 +140,7 @@ impl Registers {
     }
 
     /// Writes 4 bytes, or 8 of them as two times 4, and tells what is to be done about each.
-    pub(super) fn write(&mut self, offset: u64, bytes: &[u8], is_running: bool) -> [Request; 2] {
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8], has_ring: bool) -> [Request; 2] {
         let mut requests = [Request::Nothing; 2];
         if !is_allowed(offset, bytes.len()) {
             requests[0] = Request::RaiseErrors(ERROR_ACCESS);
@@ -137,12 +148,12 @@ impl Registers {
         }
         let words = (offset..).step_by(4).zip(bytes.as_chunks().0);
         for (request, (offset, word)) in requests.iter_mut().zip(words) {
-            *request = self.write_word(offset, u32::from_le_bytes(*word), is_running);
+            *request = self.write_word(offset, u32::from_le_bytes(*word), has_ring);
         }
         requests
     }
 
-    fn write_word(&mut self, offset: u64, word: u32, is_running: bool) -> Request {
+    fn write_word(&mut self, offset: u64, word: u32, has_ring: bool) -> Request {
         let place = place(offset);
         match place {
             Place::Nothing => Request::Nothing,
@@ -153,7 +164,7 @@ impl Registers {
                 Request::Credit
             }
             Place::Low(RING_IOVA | RING_BYTES) | Place::High(RING_IOVA | RING_BYTES)
-                if is_running =>
+                if has_ring =>
             {
                 Request::RaiseErrors(ERROR_CONFIG)
             }
@@ -174,7 +185,11 @@ impl Registers {
             return Request::Reset;
         }
         self.waits = word & CONTROL_CREDIT != 0;
-        if word & CONTROL_RUN != 0 { Request::Start } else { Request::Stop }
+        match (word & CONTROL_RUN, word & CONTROL_ENABLE) {
+            (0, 0) => Request::Stop,
+            (0, _) => Request::Enable,
+            _ => Request::Start,
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use circbuf_abi::pci::bar0::{self as reg, CONTROL_CREDIT, CONTROL_RESET, CONTROL_RUN};
+use circbuf_abi::pci::bar0::{
+    self as reg, CONTROL_CREDIT, CONTROL_ENABLE, CONTROL_RESET, CONTROL_RUN,
+};
 use circbuf_abi::pci::{self, RING_ALIGN, config};
 use circbuf_abi::ring::SLOTS_MIN;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -39,20 +41,20 @@ pub(in crate::device) struct Function {
     credit: Option<AtomicU64>,
 }
 
-/// A function that runs, and what it writes.
+/// A function that has a ring, and what it tells of itself.
 #[derive(Debug)]
-pub(in crate::device) struct Running {
+pub(in crate::device) struct Enabled {
     pub(in crate::device) function: Function,
     pub(in crate::device) ring: Mapping,
     pub(in crate::device) registers: Registers,
 }
 
 impl Function {
-    /// Connects to the function, hands it a ring and starts it.
-    pub(in crate::device) fn start(
+    /// Connects to the function and hands it a ring.
+    pub(in crate::device) fn open(
         place: &PciPlace,
         options: PciOptions,
-    ) -> Result<Running, PciError> {
+    ) -> Result<Enabled, PciError> {
         let (name, transport) = (place.to_string(), place.connect()?);
         let bus = Bus { name: &name, transport: &transport };
         bus.identify()?;
@@ -67,20 +69,29 @@ impl Function {
             .map_err(|errno| bus.cannot("make an eventfd")(errno.into()))?;
         // From here on, whatever fails stops the device.
         let mut function = Function { name, transport, ring, frames, credit: None };
-        let registers = function.run(ring_bytes, options.credit)?;
-        Ok(Running { function, ring: memory, registers })
+        let registers = function.enable(ring_bytes, options.credit)?;
+        Ok(Enabled { function, ring: memory, registers })
     }
 
-    fn run(&mut self, ring_bytes: u64, credit: bool) -> Result<Registers, PciError> {
+    fn enable(&mut self, ring_bytes: u64, credit: bool) -> Result<Registers, PciError> {
         let (bus, transport) = (self.bus(), &self.transport);
         transport.map_dma(RING_IOVA, &self.ring).map_err(bus.cannot("map the ring for DMA"))?;
         transport.set_interrupts(&[&self.frames]).map_err(bus.cannot("set up its interrupt"))?;
-        let has_credit = bus.run(ring_bytes, credit)?;
+        let has_credit = bus.hand_over(ring_bytes, credit)?;
         let page = transport.status_page().map_err(bus.cannot("map its status page"))?;
         let registers = Registers::new(page, ring_bytes)
             .map_err(|source| PciError::Registers { device: self.name.clone(), source })?;
         self.credit = has_credit.then(AtomicU64::default);
         Ok(registers)
+    }
+
+    /// Has the device write frames.
+    pub(in crate::device) fn start(&self) -> Result<(), PciError> {
+        let bus = self.bus();
+        let credit = if self.credit.is_some() { CONTROL_CREDIT } else { 0 };
+        bus.write_u32(reg::CONTROL, CONTROL_ENABLE | CONTROL_RUN | credit)?;
+        // A camera with few pictures may have ended already.
+        bus.expect(reg::STATUS_RUNNING | reg::STATUS_ENDED)
     }
 
     /// Whether the device is there and has nothing to complain of.
@@ -208,21 +219,24 @@ impl Bus<'_> {
         Ok(ring_bytes)
     }
 
-    /// Programs the ring and starts the device. Tells whether it waits for the driver.
-    fn run(&self, ring_bytes: u64, credit: bool) -> Result<bool, PciError> {
+    /// Has the device take the ring. Tells whether it waits for the driver.
+    fn hand_over(&self, ring_bytes: u64, credit: bool) -> Result<bool, PciError> {
         let has_credit = credit && self.read_u32(reg::FEATURES)? & reg::FEATURE_CREDIT != 0;
         self.write_u64(reg::RING_IOVA, RING_IOVA)?;
         self.write_u64(reg::RING_BYTES, ring_bytes)?;
-        let control = if has_credit { CONTROL_RUN | CONTROL_CREDIT } else { CONTROL_RUN };
+        let control = if has_credit { CONTROL_ENABLE | CONTROL_CREDIT } else { CONTROL_ENABLE };
         self.write_u32(reg::CONTROL, control)?;
-        let status = self.read_u32(reg::STATUS)?;
-        let errors = self.errors()?;
-        // A camera with few pictures may have ended already.
-        let has_run = status & (reg::STATUS_RUNNING | reg::STATUS_ENDED) != 0;
-        if errors.bits != 0 || !has_run {
-            return Err(PciError::Stopped { device: self.name.to_owned(), errors });
-        }
+        self.expect(reg::STATUS_ENABLED)?;
         Ok(has_credit)
+    }
+
+    /// Looks whether one of these bits of its status is set, and no error.
+    fn expect(&self, status: u32) -> Result<(), PciError> {
+        let is_so = self.read_u32(reg::STATUS)? & status != 0;
+        match self.errors()? {
+            DeviceErrors { bits: 0, .. } if is_so => Ok(()),
+            errors => Err(PciError::Stopped { device: self.name.to_owned(), errors }),
+        }
     }
 
     fn errors(&self) -> Result<DeviceErrors, PciError> {

@@ -26,6 +26,7 @@ fn a_camera_is_brought_up_in_this_order_and_stopped_at_the_end() {
     let server = Server::start(Camera::new());
     let device = open(&server).unwrap();
     assert_eq!((device.ring().bytes(), device.max_slot_bytes()), (1 << 20, 4096));
+    device.start().unwrap();
     assert!(device.check().is_ok() && !device.registers().unwrap().is_stamped());
     drop(device);
     let writes = server.writes();
@@ -37,7 +38,8 @@ fn a_camera_is_brought_up_in_this_order_and_stopped_at_the_end() {
         (0, reg::RING_IOVA + 4, 1),
         (0, reg::RING_BYTES, 1 << 20),
         (0, reg::RING_BYTES + 4, 0),
-        (0, reg::CONTROL, reg::CONTROL_RUN),
+        (0, reg::CONTROL, reg::CONTROL_ENABLE),
+        (0, reg::CONTROL, reg::CONTROL_ENABLE | reg::CONTROL_RUN),
         (0, reg::CONTROL, 0),
     ];
     assert_eq!(writes, expected);
@@ -56,11 +58,14 @@ fn a_ring_of_another_size_and_credit_are_asked_for() {
     device.release(8224, false);
     device.release(8224, true);
     device.release(32, false);
+    device.start().unwrap();
     device.check().unwrap();
     let credits: Vec<u32> =
         server.writes().iter().filter(|w| w.1 == reg::CREDIT).map(|w| w.2).collect();
     assert_eq!(credits, [8192, 8224, 32], "an eighth of the ring, idle, a new epoch");
-    assert!(server.writes().contains(&(0, reg::CONTROL, reg::CONTROL_RUN | reg::CONTROL_CREDIT)));
+    for control in [reg::CONTROL_ENABLE, reg::CONTROL_ENABLE | reg::CONTROL_RUN] {
+        assert!(server.writes().contains(&(0, reg::CONTROL, control | reg::CONTROL_CREDIT)));
+    }
     drop(device);
     for (bytes, why) in [(4096, "a ring of 4096"), ((1 << 20) + 1, "a ring of 1048577")] {
         let options = PciOptions { ring_bytes: Some(bytes), credit: false };

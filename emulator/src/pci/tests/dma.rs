@@ -14,6 +14,9 @@ use crate::ring_file::RingFile;
 
 const PAGE: u64 = 4096;
 
+/// It has a ring, and runs.
+const RUNS: u32 = STATUS_ENABLED | STATUS_RUNNING;
+
 /// Some laps of the ring.
 const FRAMES_OF_LAPS: u64 = 60;
 
@@ -130,7 +133,7 @@ fn memory_that_is_taken_away_under_a_running_camera_is_a_fault_that_is_told() {
         let before = contents(&host);
         // The first page goes: the camera comes to it when it goes on.
         function.unmap_dma(IOVA, PAGE);
-        assert_eq!((function.errors(), function.u32(STATUS)), (0, STATUS_RUNNING));
+        assert_eq!((function.errors(), function.u32(STATUS)), (0, RUNS));
         function.put_wide(CREDIT, complete);
         function.wait_for(|function| function.u32(STATUS) == 0);
         assert_eq!((function.errors(), function.u64(FAULT_IOVA)), (ERROR_DMA, IOVA));
@@ -186,12 +189,37 @@ fn memory_that_is_truncated_under_the_writer_kills_nobody() {
         let frames = function.u64(FRAMES);
         function.wait_for(|function| function.u64(FRAMES) > frames);
     }
-    assert_eq!((function.errors(), function.u32(STATUS)), (0, STATUS_RUNNING));
+    assert_eq!((function.errors(), function.u32(STATUS)), (0, RUNS));
     function.put(CONTROL, 0);
     assert_eq!((function.u32(STATUS), function.page_state()), (0, page::STATE_IDLE));
     let (frames, ring) = (function.u64(FRAMES), contents(&host));
     assert_eq!(function.u64(FRAMES), frames);
     assert!(contents(&host) == ring, "it stands still");
+}
+
+/// A driver looks at the status page before the first frame; and whoever takes the ring anew begins an
+/// epoch.
+#[test]
+fn a_device_that_has_a_ring_tells_of_it_before_it_writes() {
+    let mut function = enabled(None);
+    let host = memfd(RING, true);
+    function.map(&host);
+    for epoch in 0..3 {
+        function.put_wide(RING_IOVA, IOVA);
+        function.put(CONTROL, CONTROL_ENABLE);
+        let told = [CONTROL, STATUS, ERRORS].map(|register| function.u32(register));
+        assert_eq!(told, [CONTROL_ENABLE, STATUS_ENABLED, 0]);
+        let told = [page::MAGIC, page::RING_BYTES, page::EPOCH, page::COMPLETE, page::RESERVED]
+            .map(|field| function.page_u64(field));
+        assert_eq!(told, [page::MAGIC_VALUE, RING, epoch, 0, 0]);
+        assert!(epoch > 0 || contents(&host).iter().all(|&byte| byte == 0), "nothing was written");
+        function.put(CONTROL, CONTROL_ENABLE | CONTROL_RUN);
+        assert_eq!(function.u32(STATUS), RUNS);
+        let frames = function.page_u64(page::FRAMES);
+        function.wait_for(|function| function.page_u64(page::FRAMES) > frames + 5);
+        assert_eq!(function.page_u64(page::EPOCH), epoch);
+        function.put(CONTROL, 0);
+    }
 }
 
 #[test]
@@ -213,7 +241,7 @@ fn the_ring_cannot_be_moved_while_it_is_written() {
     for register in [RING_IOVA, RING_IOVA + 4, RING_BYTES, RING_BYTES + 4] {
         function.put(register, 0x10_0000);
         assert_eq!((function.errors(), function.u64(RING_BYTES)), (ERROR_CONFIG, RING));
-        assert_eq!((function.u64(RING_IOVA), function.u32(STATUS)), (IOVA, STATUS_RUNNING));
+        assert_eq!((function.u64(RING_IOVA), function.u32(STATUS)), (IOVA, RUNS));
         function.put(ERRORS, ERROR_CONFIG);
     }
 }

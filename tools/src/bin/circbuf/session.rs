@@ -114,10 +114,7 @@ pub(crate) fn run_pci(
     let device = open_pci(place, options, driver, &interrupted)?;
     announce(&describe(place, &device));
     let credit = options.credit.then(|| Arc::new(AtomicU64::new(0)));
-    let mut driver = driver.clone();
-    // The driver has started the device: every frame of it is its own.
-    driver.driver.from = Some(FromChoice::Oldest);
-    drive(device, &driver, (limits, credit), &interrupted)
+    drive(device, driver, (limits, credit), &interrupted)
 }
 
 fn drive(

@@ -31,7 +31,7 @@ pub(crate) struct Camera {
     pub(crate) config: Vec<u8>,
     pub(crate) command_writable: u16,
     registers: Vec<u8>,
-    /// Instead of starting, sets these error bits.
+    /// Instead of taking the ring, sets these error bits.
     pub(crate) start_errors: Option<u32>,
     pub(crate) page_magic: u64,
     pub(crate) script: Option<Script>,
@@ -138,8 +138,11 @@ impl Camera {
     }
 
     fn control(&mut self, word: u32) {
-        if word & reg::CONTROL_RUN == 0 {
+        if word & reg::CONTROL_ENABLE == 0 {
             return self.set(reg::STATUS, 0);
+        }
+        if word & reg::CONTROL_RUN != 0 {
+            return self.set(reg::STATUS, reg::STATUS_ENABLED | reg::STATUS_RUNNING);
         }
         if let Some(bits) = self.start_errors {
             return self.set(reg::ERRORS, bits);
@@ -150,8 +153,7 @@ impl Camera {
         put(page::VERSION, &page::VERSION_VALUE.to_le_bytes());
         put(page::RING_BYTES, &ring_bytes.to_le_bytes());
         put(page::MAX_SLOT_BYTES, &4096_u64.to_le_bytes());
-        put(page::STATE, &page::STATE_RUNNING.to_le_bytes());
-        self.set(reg::STATUS, reg::STATUS_RUNNING);
+        self.set(reg::STATUS, reg::STATUS_ENABLED);
     }
 }
 
