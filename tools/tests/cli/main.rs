@@ -11,6 +11,7 @@ mod faults;
 mod forensics;
 mod killed;
 mod losses;
+mod pci;
 mod run;
 mod two_processes;
 mod util;
