@@ -2,10 +2,12 @@
 //!
 //! It advances by bounded steps and has neither thread nor clock, so that a test can stop it
 //! between any two chunks. It never waits for a reader.
+mod function;
+
 use std::sync::Arc;
 
 use circbuf_abi::pci::VECTOR_FRAME;
-use circbuf_abi::registers::{STATE_ENDED, STATE_IDLE, STATE_RUNNING};
+use circbuf_abi::registers::{STATE_ENDED, STATE_RUNNING};
 use circbuf_abi::ring::{
     CHUNK_BYTES, GAP_BYTES, PAYLOAD_BYTES_MAX, TRAILER_BYTES, TRAILER_MARKER, trailer,
 };
@@ -14,7 +16,7 @@ use crate::dma::{RegisterPage, RingMemory, Statics};
 use crate::fault::{Doctored, Manner, Service};
 use crate::interrupt::Interrupt;
 use crate::model::{FrameTime, Gap, Geometry, Picture, RingSizeError, check_ring_bytes};
-use crate::pci::{HostRing, Vectors};
+use crate::pci::Vectors;
 use crate::ring_file::{Identity, RingFile, RingFileError};
 
 /// Bytes from one publication of `written` to the next. Each takes the register page's cache line
@@ -146,24 +148,6 @@ impl Fpga {
         Ok(Self { has_begun: true, ..Self::of(parts, statics, setup.gap) })
     }
 
-    /// The FPGA of a PCI function, with the register page that is its status page. It has no ring until
-    /// it is [attached](Self::attach) to one.
-    ///
-    /// # Errors
-    /// A ring of the size that the function proposes holds fewer than four of the largest slots.
-    pub(crate) fn of_function(
-        registers: RegisterPage,
-        vectors: Arc<Vectors>,
-        ring: Arc<HostRing>,
-        setup: Setup,
-    ) -> Result<Self, SetupError> {
-        check_ring_bytes(ring.bytes(), slot_bytes(setup.payload_bytes_max))?;
-        let statics = statics(&setup, ring.bytes(), Identity::default());
-        let ring = RingMemory::Host(ring);
-        let parts = Parts { ring, registers, file: None, vectors: Some(vectors) };
-        Ok(Self::of(parts, statics, setup.gap))
-    }
-
     fn of(parts: Parts, statics: Statics, gap: Gap) -> Self {
         Self {
             ring: parts.ring,
@@ -182,22 +166,6 @@ impl Fpga {
             owes_gap: false,
             unpublished: None,
         }
-    }
-
-    /// Takes a host's memory as the ring from now on, which begins an epoch.
-    pub(crate) fn attach(&mut self, ring: Arc<HostRing>) {
-        if std::mem::replace(&mut self.has_begun, true) {
-            self.reset();
-        }
-        self.ring = RingMemory::Host(ring);
-        self.statics.ring_bytes = self.ring.bytes();
-        self.registers.describe(&self.statics);
-    }
-
-    /// Tells the driver that the FPGA stands still, and may go on.
-    pub(crate) fn rest(&mut self) {
-        self.current = None;
-        self.registers.set_state(STATE_IDLE);
     }
 
     /// Begins a frame at [`cursor`](Self::cursor); [`step`](Self::step) writes it.

@@ -9,6 +9,7 @@
 //! calls, because a store into memory that is gone would end the process.
 
 mod config;
+mod engine;
 mod function;
 mod gate;
 mod host;

@@ -160,10 +160,14 @@ impl Device {
     /// If there is no such function, it is no camera, or it does not take the ring.
     pub fn open_pci(place: &PciPlace, options: PciOptions) -> Result<Device, OpenError> {
         let enabled = Function::open(place, options)?;
+        let ring = MappedRing::new(enabled.ring);
+        let registers = Registers::new(enabled.status_page, ring.bytes()).map_err(|source| {
+            OpenError::Registers { path: PathBuf::from(place.to_string()), source }
+        })?;
         Ok(Device {
-            ring: MappedRing::new(enabled.ring),
-            max_slot_bytes: enabled.registers.max_slot_bytes(),
-            registers: Some(enabled.registers),
+            ring,
+            max_slot_bytes: registers.max_slot_bytes(),
+            registers: Some(registers),
             file: None,
             pci: Some(enabled.function),
         })

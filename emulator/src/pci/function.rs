@@ -5,30 +5,24 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use circbuf_abi::pci::bar0::{
-    ERROR_ACCESS, ERROR_BUS_MASTER, ERROR_CAMERA, ERROR_CONFIG, ERRORS_FATAL,
-};
+use circbuf_abi::pci::bar0::{ERROR_ACCESS, ERROR_BUS_MASTER, ERROR_CONFIG, ERRORS_FATAL};
 use circbuf_abi::pci::{RING_ALIGN, VECTORS};
 use circbuf_abi::registers::PAGE_BYTES;
 use memmap2::MmapOptions;
 
 use super::config::{ConfigSpace, Effect};
+use super::engine::Engine;
 use super::host::{HostMemory, HostRing, MapError};
 use super::latch::{ErrorLatch, Vectors};
 use super::registers::{Facts, Now, Registers, Request};
 use crate::camera::{Camera, CameraError, Options};
 use crate::dma::RegisterPage;
 use crate::model::check_ring_bytes;
-use crate::report::{Emitted, EndedBy, Report};
+use crate::report::{Emitted, Report};
 use crate::ring_file::{RingFileError, sealed_memfd};
 use crate::source::Source;
-
-/// How long a camera may take to stop when its host is gone.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A function that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -57,26 +51,7 @@ pub struct Function {
     page: File,
     emitted: Arc<Emitted>,
     engine: Engine,
-    /// The ring that was taken.
-    ring: Option<Arc<HostRing>>,
-    /// Stops the camera.
-    stop: Arc<AtomicBool>,
-    /// Whether a camera that is stopped has ended.
-    says_farewell: Arc<AtomicBool>,
-    ended_by: Option<EndedBy>,
 }
-
-/// The camera: it stands still or runs.
-#[derive(Debug)]
-enum Engine {
-    Idle(Box<Camera>),
-    Running(CameraThread),
-    /// It panicked.
-    Broken,
-}
-
-/// Gives the camera back, which may go on, and tells why it stopped.
-type CameraThread = JoinHandle<(Box<Camera>, Result<EndedBy, CameraError>)>;
 
 impl Function {
     /// A function that has just got power. `ring_bytes` is the size of ring that it proposes. There is
@@ -104,17 +79,13 @@ impl Function {
         Ok(Self {
             config: ConfigSpace::new(),
             registers: Registers::new(facts),
-            errors,
             vectors,
             memory,
             credit: Arc::default(),
             page: read_only(&page).map_err(FunctionError::Map)?,
             emitted: camera.emitted(),
-            stop: camera.stop_flag(),
-            says_farewell: Arc::default(),
-            engine: Engine::Idle(Box::new(camera)),
-            ring: None,
-            ended_by: None,
+            engine: Engine::new(camera, Arc::clone(&errors)),
+            errors,
         })
     }
 
@@ -128,9 +99,9 @@ impl Function {
         let Effect { resets, revokes_dma } = self.config.write(offset, bytes);
         if resets {
             self.reset();
-        } else if revokes_dma && self.ring.is_some() {
+        } else if revokes_dma && self.engine.has_ring() {
             self.errors.raise(ERROR_BUS_MASTER);
-            self.stop(true);
+            self.engine.stop(true);
         }
     }
 
@@ -140,10 +111,10 @@ impl Function {
         if !self.config.decodes_memory() {
             return;
         }
-        self.settle();
+        self.engine.settle();
         let now = Now {
-            has_ring: self.ring.is_some(),
-            is_running: self.is_running(),
+            has_ring: self.engine.has_ring(),
+            is_running: self.engine.is_running(),
             has_ended: self.has_ended(),
             errors: self.errors.bits(),
             fault_iova: self.errors.fault_iova(),
@@ -159,13 +130,13 @@ impl Function {
         if !self.config.decodes_memory() {
             return;
         }
-        self.settle();
-        for request in self.registers.write(offset, bytes, self.ring.is_some()) {
+        self.engine.settle();
+        for request in self.registers.write(offset, bytes, self.engine.has_ring()) {
             match request {
                 Request::Nothing => {}
                 Request::Enable => self.enable(),
                 Request::Start => self.start(),
-                Request::Stop => self.stop(false),
+                Request::Stop => self.engine.stop(false),
                 Request::Reset => self.reset_registers(),
                 Request::Credit => self.credit.store(self.registers.credit, Ordering::Release),
                 Request::ClearErrors(bits) => self.errors.clear(bits),
@@ -249,21 +220,13 @@ impl Function {
     /// [told](Self::farewell) to.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        match self.ended_by {
-            Some(EndedBy::Frames | EndedBy::Time | EndedBy::Source) => true,
-            Some(EndedBy::Stop) => self.says_farewell.load(Ordering::Relaxed),
-            None => false,
-        }
+        self.engine.has_ended()
     }
 
     /// Ends the camera behind its frame, from another thread: its driver is told that nothing will be
     /// written any more, and can read what there is.
     pub fn farewell(&self) -> impl Fn() + Send + use<> {
-        let (stop, says_farewell) = (Arc::clone(&self.stop), Arc::clone(&self.says_farewell));
-        move || {
-            says_farewell.store(true, Ordering::SeqCst);
-            stop.store(true, Ordering::SeqCst);
-        }
+        self.engine.farewell()
     }
 
     /// Counters that follow the camera while it runs.
@@ -275,157 +238,44 @@ impl Function {
     /// Takes the power away, and tells what the camera did; nothing if it cannot be stopped, because its
     /// host or its source has it wait.
     #[must_use]
-    pub fn finish(mut self) -> Option<Report> {
-        if let (Engine::Running(thread), Some(ring)) = (&self.engine, &self.ring) {
-            ring.lose();
-            let end = Instant::now() + PATIENCE;
-            while !thread.is_finished() {
-                if Instant::now() >= end {
-                    return None;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        self.settle();
-        match std::mem::replace(&mut self.engine, Engine::Broken) {
-            Engine::Idle(camera) => {
-                Some(camera.into_report(self.ended_by.unwrap_or(EndedBy::Stop)))
-            }
-            Engine::Running(_) | Engine::Broken => None,
-        }
-    }
-
-    fn is_running(&self) -> bool {
-        matches!(self.engine, Engine::Running(_))
+    pub fn finish(self) -> Option<Report> {
+        self.engine.finish()
     }
 
     /// Takes the ring that the registers tell of.
     fn enable(&mut self) {
-        self.stop(false);
+        self.engine.stop(false);
         if self.has_ended() || self.errors.bits() & ERRORS_FATAL != 0 {
             return;
         }
         if !self.config.is_bus_master() {
             return self.errors.raise(ERROR_BUS_MASTER);
         }
-        let Engine::Idle(camera) = &mut self.engine else { return };
         let Registers { ring_iova, ring_bytes, waits, .. } = self.registers;
         let is_possible = ring_iova.is_multiple_of(RING_ALIGN)
             && ring_iova.checked_add(ring_bytes).is_some()
             && isize::try_from(ring_bytes).is_ok()
-            && check_ring_bytes(ring_bytes, camera.max_slot_bytes()).is_ok();
+            && check_ring_bytes(ring_bytes, self.registers.max_slot_bytes()).is_ok();
         if !is_possible {
             return self.errors.raise(ERROR_CONFIG);
         }
-        let ring = Arc::new(HostRing::new(
-            Arc::clone(&self.memory),
-            (ring_iova, ring_bytes),
-            Arc::clone(&self.errors),
-            Arc::clone(&self.stop),
-        ));
         self.registers.credit = 0;
         self.credit.store(0, Ordering::Release);
-        camera.attach(Arc::clone(&ring), waits.then(|| Arc::clone(&self.credit)));
-        self.ring = Some(ring);
+        let credit = waits.then(|| Arc::clone(&self.credit));
+        self.engine.take_ring(&self.memory, (ring_iova, ring_bytes), credit);
     }
 
     fn start(&mut self) {
-        if self.is_running() {
-            return;
-        }
-        if self.ring.is_none() {
+        if !self.engine.has_ring() {
             self.enable();
         }
-        if self.ring.is_none() || !matches!(self.engine, Engine::Idle(_)) {
-            return;
-        }
-        self.stop.store(false, Ordering::SeqCst);
-        if self.says_farewell.load(Ordering::SeqCst) {
-            self.stop.store(true, Ordering::SeqCst);
-        }
-        if let Engine::Idle(camera) = std::mem::replace(&mut self.engine, Engine::Broken) {
-            match self.spawn(camera) {
-                Ok(thread) => self.engine = Engine::Running(thread),
-                Err(error) => {
-                    log::error!("the camera's thread cannot be started: {error}");
-                    self.errors.raise(ERROR_CAMERA);
-                }
-            }
-        }
-    }
-
-    /// Runs a camera until it stops.
-    fn spawn(&self, mut camera: Box<Camera>) -> io::Result<CameraThread> {
-        let (stop, errors) = (Arc::clone(&self.stop), Arc::clone(&self.errors));
-        let says_farewell = Arc::clone(&self.says_farewell);
-        std::thread::Builder::new().name("camera".to_owned()).spawn(move || {
-            let ended_by = camera.run_on(&stop);
-            match &ended_by {
-                Ok(EndedBy::Stop) if says_farewell.load(Ordering::SeqCst) => camera.end(),
-                Ok(EndedBy::Stop) => camera.rest(),
-                Ok(EndedBy::Frames | EndedBy::Time | EndedBy::Source) => {}
-                Err(error) => {
-                    log::error!("the camera failed: {error}");
-                    camera.rest();
-                    errors.raise(ERROR_CAMERA);
-                }
-            }
-            (camera, ended_by)
-        })
-    }
-
-    /// Stops the camera behind its frame, or with the next store if the frame is not wanted any more;
-    /// and gives the ring back.
-    fn stop(&mut self, at_once: bool) {
-        if at_once && let Some(ring) = &self.ring {
-            ring.lose();
-        }
-        self.stop.store(true, Ordering::SeqCst);
-        self.join();
-    }
-
-    /// Takes note of a camera that has stopped by itself.
-    fn settle(&mut self) {
-        if matches!(&self.engine, Engine::Running(thread) if thread.is_finished()) {
-            self.join();
-        }
-    }
-
-    /// Waits for the camera, which is about to stop or has stopped.
-    fn join(&mut self) {
-        self.ring = None;
-        self.engine = match std::mem::replace(&mut self.engine, Engine::Broken) {
-            Engine::Running(thread) => match thread.join() {
-                Ok((camera, ended_by)) => {
-                    self.ended_by = ended_by.ok();
-                    Engine::Idle(camera)
-                }
-                Err(_) => {
-                    self.errors.raise(ERROR_CAMERA);
-                    Engine::Broken
-                }
-            },
-            standing => standing,
-        };
+        self.engine.start();
     }
 
     fn reset_registers(&mut self) {
-        self.stop(true);
+        self.engine.reset();
         self.registers.reset();
         self.errors.clear(u32::MAX);
-        self.ended_by = None;
-        if let Engine::Idle(camera) = &mut self.engine {
-            camera.rest();
-        }
-    }
-}
-
-impl Drop for Function {
-    /// The camera's thread ends by itself then.
-    fn drop(&mut self) {
-        if let Some(ring) = &self.ring {
-            ring.lose();
-        }
     }
 }
 

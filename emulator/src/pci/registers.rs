@@ -77,6 +77,10 @@ impl Registers {
         }
     }
 
+    pub(super) fn max_slot_bytes(&self) -> u64 {
+        self.facts.max_slot_bytes
+    }
+
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.facts);
     }

@@ -94,8 +94,8 @@ fn drive_and(
             at_frame(frame.sequence());
         })
     };
-    let mut options = Options::default();
-    options.credit = credit.then(|| Arc::new(AtomicU64::new(0)));
+    let credit = credit.then(|| Arc::new(AtomicU64::new(0)));
+    let mut options = Options { credit, ..Options::default() };
     options.proc.policy = "every".parse().unwrap();
     let finished = Pipeline::start(device, vec![keep], None, &options).unwrap().join();
     finished.snapshot.check_balance().unwrap();

@@ -7,8 +7,6 @@ use circbuf_abi::pci::bar0::{
     ERROR_ACCESS, ERROR_BUS_MASTER, ERROR_CAMERA, ERROR_CONFIG, ERROR_DMA,
 };
 
-use crate::registers::RegistersError;
-
 /// Why a PCI function cannot be used, or not any more.
 #[derive(Debug, thiserror::Error)]
 pub enum PciError {
@@ -69,14 +67,6 @@ pub enum PciError {
         device: String,
         /// Why.
         errors: DeviceErrors,
-    },
-    /// The status page is not believed.
-    #[error("{device}: status page refused: {source}")]
-    Registers {
-        /// The device.
-        device: String,
-        /// Why.
-        source: RegistersError,
     },
     /// The device does not answer as one that is there.
     #[error(

@@ -18,7 +18,6 @@ use super::memory::DmaMemory;
 use super::transport::{Space, Transport};
 use super::{DeviceErrors, PciError, PciOptions, PciPlace};
 use crate::mapping::Mapping;
-use crate::registers::Registers;
 
 /// Where the ring stands for the device: above all that is special below 4 GiB (interrupts, other
 /// devices), and within the reach of every IOMMU.
@@ -46,7 +45,7 @@ pub(in crate::device) struct Function {
 pub(in crate::device) struct Enabled {
     pub(in crate::device) function: Function,
     pub(in crate::device) ring: Mapping,
-    pub(in crate::device) registers: Registers,
+    pub(in crate::device) status_page: Mapping,
 }
 
 impl Function {
@@ -69,20 +68,18 @@ impl Function {
             .map_err(|errno| bus.cannot("make an eventfd")(errno.into()))?;
         // From here on, whatever fails stops the device.
         let mut function = Function { name, transport, ring, frames, credit: None };
-        let registers = function.enable(ring_bytes, options.credit)?;
-        Ok(Enabled { function, ring: memory, registers })
+        let status_page = function.enable(ring_bytes, options.credit)?;
+        Ok(Enabled { function, ring: memory, status_page })
     }
 
-    fn enable(&mut self, ring_bytes: u64, credit: bool) -> Result<Registers, PciError> {
+    fn enable(&mut self, ring_bytes: u64, credit: bool) -> Result<Mapping, PciError> {
         let (bus, transport) = (self.bus(), &self.transport);
         transport.map_dma(RING_IOVA, &self.ring).map_err(bus.cannot("map the ring for DMA"))?;
         transport.set_interrupts(&[&self.frames]).map_err(bus.cannot("set up its interrupt"))?;
         let has_credit = bus.hand_over(ring_bytes, credit)?;
         let page = transport.status_page().map_err(bus.cannot("map its status page"))?;
-        let registers = Registers::new(page, ring_bytes)
-            .map_err(|source| PciError::Registers { device: self.name.clone(), source })?;
         self.credit = has_credit.then(AtomicU64::default);
-        Ok(registers)
+        Ok(page)
     }
 
     /// Has the device write frames.

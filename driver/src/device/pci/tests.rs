@@ -124,7 +124,7 @@ fn a_start_that_is_refused_says_why() {
     }
     let mut camera = Camera::new();
     camera.page_magic = 7;
-    assert!(refusal(camera).contains("status page refused: it is no register page"));
+    assert!(refusal(camera).contains("register page refused: it is no register page"));
 }
 
 #[test]

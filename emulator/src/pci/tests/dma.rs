@@ -5,7 +5,7 @@ use std::io::Read;
 use circbuf_abi::pci::bar0::*;
 use circbuf_abi::pci::{VECTOR_ERROR, VECTOR_FRAME, config};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::*;
 use crate::camera::Camera;
@@ -76,13 +76,11 @@ fn a_ring_in_scattered_pages_has_the_bytes_of_one_in_a_piece() {
 fn events(function: &mut Function) -> [EventFd; 2] {
     [VECTOR_FRAME, VECTOR_ERROR].map(|vector| {
         let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
-        let theirs = File::from(OwnedFd::from(event.as_fd().try_clone_to_owned().unwrap()));
+        let theirs = File::from(event.as_fd().try_clone_to_owned().unwrap());
         function.set_vector(vector, Some(theirs)).unwrap();
         event
     })
 }
-
-use std::os::fd::AsFd;
 
 #[test]
 fn each_whole_frame_signals_its_vector() {
@@ -159,7 +157,7 @@ fn memory_that_is_taken_away_under_a_running_camera_is_a_fault_that_is_told() {
 fn a_ring_that_was_never_mapped_is_a_fault_at_its_first_byte() {
     let read_only = {
         let file = memfd(RING, true);
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        let fd = file.as_raw_fd();
         File::open(format!("/proc/self/fd/{fd}")).unwrap()
     };
     let too_short = memfd(RING - PAGE, true);
