@@ -1,6 +1,7 @@
 mod conversation;
 mod dma;
 mod spaces;
+mod twin;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
