@@ -196,7 +196,7 @@ impl Addresses {
     /// Puts `bytes` of a file, `from` a place in it on, at `offset`.
     fn map(&self, offset: usize, file: &impl AsFd, from: u64, bytes: usize) -> io::Result<()> {
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
-        let from = i64::try_from(from).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let from = nix::libc::off_t::try_from(from).map_err(|_| io::ErrorKind::InvalidInput)?;
         let at = NonZeroUsize::new(self.first.as_ptr().wrapping_byte_add(offset) as usize);
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED | MapFlags::MAP_POPULATE;
         assert!(offset + bytes <= self.bytes, "inside what was reserved");

@@ -1,10 +1,17 @@
 //! A camera that is a PCI function ([`circbuf_abi::pci`] is its datasheet): one bring-up, whoever
 //! stands between the driver and the function.
 
+mod address;
 mod error;
 mod function;
 mod memory;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod no_vfio;
 mod transport;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[allow(unsafe_code)]
+mod vfio;
+mod vfio_error;
 mod vfio_user;
 #[allow(unsafe_code)]
 mod wire;
@@ -13,15 +20,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+pub use address::PciAddress;
 pub use error::{DeviceErrors, PciError};
 pub(super) use function::Function;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use no_vfio as vfio;
 use transport::Transport;
+pub use vfio_error::{DmaError, GroupError, SetupError, VfioError};
 
 /// Where a PCI function is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PciPlace {
     /// Behind the socket of a vfio-user server, such as an emulator's.
     VfioUser(PathBuf),
+    /// On a bus of this machine, bound to the kernel's vfio-pci.
+    Vfio(PciAddress),
 }
 
 /// How a PCI function is used.
@@ -37,13 +50,17 @@ impl fmt::Display for PciPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PciPlace::VfioUser(socket) => write!(f, "vfio-user:{}", socket.display()),
+            PciPlace::Vfio(address) => write!(f, "vfio:{address}"),
         }
     }
 }
 
 /// A name that is no place of a PCI function.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{name}' is no PCI function; vfio-user:SOCKET")]
+#[error(
+    "'{name}' is no PCI function; vfio:0000:01:00.0 (an address as `lspci -D` lists them), or \
+     vfio-user:SOCKET"
+)]
 pub struct PciPlaceError {
     /// As it was given.
     pub name: String,
@@ -53,12 +70,14 @@ impl FromStr for PciPlace {
     type Err = PciPlaceError;
 
     fn from_str(name: &str) -> Result<PciPlace, PciPlaceError> {
-        match name.split_once(':') {
+        let place = match name.split_once(':') {
             Some(("vfio-user", socket)) if !socket.is_empty() => {
-                Ok(PciPlace::VfioUser(PathBuf::from(socket)))
+                Some(PciPlace::VfioUser(PathBuf::from(socket)))
             }
-            _ => Err(PciPlaceError { name: name.to_owned() }),
-        }
+            Some(("vfio", address)) => PciAddress::parse(address).map(PciPlace::Vfio),
+            _ => None,
+        };
+        place.ok_or_else(|| PciPlaceError { name: name.to_owned() })
     }
 }
 
@@ -68,6 +87,7 @@ impl PciPlace {
             PciPlace::VfioUser(socket) => vfio_user::VfioUser::connect(socket)
                 .map(Transport::VfioUser)
                 .map_err(|source| PciError::Connect { device: self.to_string(), source }),
+            PciPlace::Vfio(address) => Ok(Transport::Vfio(Box::new(vfio::Vfio::open(*address)?))),
         }
     }
 }

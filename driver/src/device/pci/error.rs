@@ -7,6 +7,8 @@ use circbuf_abi::pci::bar0::{
     ERROR_ACCESS, ERROR_BUS_MASTER, ERROR_CAMERA, ERROR_CONFIG, ERROR_DMA,
 };
 
+use super::VfioError;
+
 /// Why a PCI function cannot be used, or not any more.
 #[derive(Debug, thiserror::Error)]
 pub enum PciError {
@@ -18,6 +20,9 @@ pub enum PciError {
         /// What happened.
         source: io::Error,
     },
+    /// The kernel's VFIO does not give it.
+    #[error(transparent)]
+    Vfio(#[from] VfioError),
     /// An access failed.
     #[error("{device}: cannot {action}: {source}")]
     Access {

@@ -19,10 +19,6 @@ use super::transport::{Space, Transport};
 use super::{DeviceErrors, PciError, PciOptions, PciPlace};
 use crate::mapping::Mapping;
 
-/// Where the ring stands for the device: above all that is special below 4 GiB (interrupts, other
-/// devices), and within the reach of every IOMMU.
-const RING_IOVA: u64 = 1 << 32;
-
 /// Bits of the command register that DMA needs.
 const COMMAND: u16 = config::COMMAND_MEMORY | config::COMMAND_BUS_MASTER;
 
@@ -35,6 +31,8 @@ pub(in crate::device) struct Function {
     name: String,
     transport: Transport,
     ring: DmaMemory,
+    /// Where the device sees the ring.
+    iova: u64,
     frames: EventFd,
     /// What the device was told of the ring that is free, where it waits for that.
     credit: Option<AtomicU64>,
@@ -64,19 +62,20 @@ impl Function {
         // Mapped, and so in memory, before the device gets it.
         let memory = Mapping::ring(&ring, ring_bytes as usize)
             .map_err(bus.cannot("map the ring's memory"))?;
+        let iova = transport.ring_iova(ring_bytes).map_err(bus.cannot("find room for the ring"))?;
         let frames = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| bus.cannot("make an eventfd")(errno.into()))?;
         // From here on, whatever fails stops the device.
-        let mut function = Function { name, transport, ring, frames, credit: None };
+        let mut function = Function { name, transport, ring, iova, frames, credit: None };
         let status_page = function.enable(ring_bytes, options.credit)?;
         Ok(Enabled { function, ring: memory, status_page })
     }
 
     fn enable(&mut self, ring_bytes: u64, credit: bool) -> Result<Mapping, PciError> {
         let (bus, transport) = (self.bus(), &self.transport);
-        transport.map_dma(RING_IOVA, &self.ring).map_err(bus.cannot("map the ring for DMA"))?;
+        transport.map_dma(self.iova, &self.ring).map_err(bus.cannot("map the ring for DMA"))?;
         transport.set_interrupts(&[&self.frames]).map_err(bus.cannot("set up its interrupt"))?;
-        let has_credit = bus.hand_over(ring_bytes, credit)?;
+        let has_credit = bus.hand_over(self.iova, ring_bytes, credit)?;
         let page = transport.status_page().map_err(bus.cannot("map its status page"))?;
         self.credit = has_credit.then(AtomicU64::default);
         Ok(page)
@@ -139,7 +138,7 @@ impl Function {
 impl Drop for Function {
     fn drop(&mut self) {
         let stopped = self.bus().write_u32(reg::CONTROL, 0).and_then(|()| {
-            let unmapped = self.transport.unmap_dma(RING_IOVA, self.ring.bytes());
+            let unmapped = self.transport.unmap_dma(self.iova, self.ring.bytes());
             unmapped.map_err(self.bus().cannot("take its ring away"))
         });
         if let Err(error) = stopped {
@@ -217,9 +216,9 @@ impl Bus<'_> {
     }
 
     /// Has the device take the ring. Tells whether it waits for the driver.
-    fn hand_over(&self, ring_bytes: u64, credit: bool) -> Result<bool, PciError> {
+    fn hand_over(&self, iova: u64, ring_bytes: u64, credit: bool) -> Result<bool, PciError> {
         let has_credit = credit && self.read_u32(reg::FEATURES)? & reg::FEATURE_CREDIT != 0;
-        self.write_u64(reg::RING_IOVA, RING_IOVA)?;
+        self.write_u64(reg::RING_IOVA, iova)?;
         self.write_u64(reg::RING_BYTES, ring_bytes)?;
         let control = if has_credit { CONTROL_ENABLE | CONTROL_CREDIT } else { CONTROL_ENABLE };
         self.write_u32(reg::CONTROL, control)?;

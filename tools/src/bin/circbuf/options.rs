@@ -164,7 +164,7 @@ pub(crate) struct LimitArgs {
 #[command(next_help_heading = "Driver")]
 pub(crate) struct DriverArgs {
     /// emu: (an embedded camera), the path of a ring file or of a camera's node, or a PCI function:
-    /// vfio-user:SOCKET [default: emu:]
+    /// vfio:0000:01:00.0 (behind the kernel's VFIO) or vfio-user:SOCKET [default: emu:]
     #[arg(long, env = "CIRCBUF_DEVICE")]
     pub(crate) device: Option<String>,
     /// Begin with the next frame, or with the oldest in the ring [default: newest]

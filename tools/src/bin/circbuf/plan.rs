@@ -267,9 +267,9 @@ pub(crate) enum Place {
 pub(crate) fn device_place(driver: &DriverArgs) -> Result<Place, Failure> {
     match driver.device.as_deref() {
         None | Some("emu:" | "emu") => Ok(Place::Embedded),
-        Some("") => {
-            Err(Failure::usage("--device is empty; emu:, the path of a ring, or vfio-user:SOCKET"))
-        }
+        Some("") => Err(Failure::usage(
+            "--device is empty; emu:, the path of a ring, vfio:... or vfio-user:...",
+        )),
         Some(name) if name.starts_with("vfio") => {
             name.parse().map(Place::Pci).map_err(Failure::usage)
         }

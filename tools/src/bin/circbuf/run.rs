@@ -24,6 +24,7 @@ Examples:
   circbuf run --seconds 20 --archive A        an emulated camera, archived
   circbuf run --device /dev/shm/ring          the ring of `circbuf emulate --ring /dev/shm/ring`
   circbuf run --device vfio-user:/tmp/cam     the function of `circbuf emulate --socket /tmp/cam`
+  circbuf run --device vfio:0000:01:00.0      a PCI function that scripts/vfio-bind.sh has bound
   circbuf run pictures/ 10 --proc decode=-    a folder of JPEG or .npy, measured
   ffmpeg ... -f yuv4mpegpipe - | circbuf run --source y4m:-")]
 pub(crate) struct RunArgs {

@@ -218,10 +218,13 @@ fn open_pci(
 ) -> Result<Device, Failure> {
     let patience = driver.driver.timeout.map_or(APPEARANCE, |timeout| timeout.duration());
     let (end, mut told) = (Instant::now() + patience, false);
-    let PciPlace::VfioUser(socket) = place;
+    let may_come = match place {
+        PciPlace::VfioUser(socket) => may_appear(socket),
+        PciPlace::Vfio(_) => false,
+    };
     loop {
         match Device::open_pci(place, options) {
-            Err(error) if error.is_not_found() && may_appear(socket) && Instant::now() < end => {
+            Err(error) if error.is_not_found() && may_come && Instant::now() < end => {
                 if !std::mem::replace(&mut told, true) {
                     let patience = patience.as_secs_f64();
                     log_line(&format!(
