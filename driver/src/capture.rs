@@ -146,6 +146,7 @@ impl Capture {
             // What was copied ahead may hold the slab that is wanted.
             self.following = None;
             self.tail.glance(&self.device);
+            self.device.release(self.tail.cursor(), true);
             return Ok(Captured::Nothing);
         }
         self.headroom_bytes = self.tail.headroom_bytes(&self.device);
@@ -161,6 +162,7 @@ impl Capture {
         };
         if let Some(credit) = &self.credit {
             credit.store(self.tail.cursor(), Ordering::Release);
+            self.device.release(self.tail.cursor(), captured == Captured::Nothing);
         }
         Ok(captured)
     }

@@ -74,8 +74,19 @@ impl Mapping {
     /// # Panics
     /// If `bytes` is zero or no multiple of 64.
     pub fn of(file: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
+        Mapping::at(file, 0, bytes)
+    }
+
+    /// Maps `bytes` of `file` from `offset` on, a multiple of the page size.
+    ///
+    /// # Errors
+    /// As [`Mapping::of`].
+    ///
+    /// # Panics
+    /// As [`Mapping::of`].
+    pub fn at(file: &impl AsFd, offset: u64, bytes: usize) -> io::Result<Mapping> {
         assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
-        Mapping::times(1, file, bytes)
+        Mapping::times(1, file, offset, bytes)
     }
 
     /// Maps a ring: the first `bytes` of `file` twice in a row, so that bytes that wrap are one stretch of
@@ -88,13 +99,13 @@ impl Mapping {
     /// As [`Mapping::of`].
     pub fn ring(file: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
         assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
-        Mapping::times(2, file, bytes)
+        Mapping::times(2, file, 0, bytes)
     }
 
-    fn times(copies: usize, file: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
+    fn times(copies: usize, file: &impl AsFd, from: u64, bytes: usize) -> io::Result<Mapping> {
         let addresses = Addresses::reserve(copies * bytes)?;
         for copy in 0..copies {
-            addresses.map(copy * bytes, file, bytes)?;
+            addresses.map(copy * bytes, file, from, bytes)?;
         }
         let guard = Guard::watch(addresses.first.as_ptr() as usize, addresses.bytes);
         Ok(Mapping { guard, addresses, bytes })
@@ -215,14 +226,15 @@ impl Addresses {
         Ok(Addresses { first, bytes })
     }
 
-    /// Puts the first `bytes` of a file at `offset`.
-    fn map(&self, offset: usize, file: &impl AsFd, bytes: usize) -> io::Result<()> {
+    /// Puts `bytes` of a file, `from` a place in it on, at `offset`.
+    fn map(&self, offset: usize, file: &impl AsFd, from: u64, bytes: usize) -> io::Result<()> {
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let from = nix::libc::off_t::try_from(from).map_err(|_| io::ErrorKind::InvalidInput)?;
         let at = NonZeroUsize::new(self.first.as_ptr().wrapping_byte_add(offset) as usize);
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED | MapFlags::MAP_POPULATE;
         assert!(offset + bytes <= self.bytes, "inside what was reserved");
         // SAFETY: the addresses are ours and nothing refers to what is mapped there.
-        unsafe { mmap(at, length, ProtFlags::PROT_READ, flags, file, 0) }?;
+        unsafe { mmap(at, length, ProtFlags::PROT_READ, flags, file, from) }?;
         Ok(())
     }
 }

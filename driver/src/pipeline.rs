@@ -200,7 +200,7 @@ impl Pipeline {
     /// lets frames go by takes its place.
     ///
     /// # Errors
-    /// If the device's counters contradict themselves, a thread cannot be started, or several processors
+    /// If the device's counters contradict themselves, it cannot be started, a thread cannot be started, or several processors
     /// are to run inline.
     pub fn start(
         device: Device,

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::clock::{Clock, RunningClock};
+use crate::dma::RegisterPage;
 use crate::fault::{Faults, FaultsError};
 use crate::fpga::{Fpga, FrameError, Setup, SetupError};
 use crate::ledger::Ledger;
 use crate::model::{Gap, Model};
 use crate::pace::{Pace, PaceError};
+use crate::pci::{HostRing, Vectors};
 use crate::report::{Emitted, EndedBy, Report};
 use crate::ring_file::RingFile;
 use crate::source::{Source, SourceError};
@@ -52,6 +54,22 @@ impl Options {
             credit: None,
             faults: Faults::default(),
         }
+    }
+}
+
+impl Options {
+    /// Checks them, and tells how the FPGA is to be set up for a ring of `ring_bytes`.
+    fn setup(&self, source: &Source, ring_bytes: u64) -> Result<Setup, CameraError> {
+        self.pace.check()?;
+        self.faults.check(!self.bare)?;
+        let of_source = source.payload_bytes_max();
+        Ok(Setup {
+            gap: self.gap,
+            stamped: !self.bare,
+            payload_bytes_max: self.faults.payload_bytes_max(of_source, ring_bytes),
+            geometry: source.geometry(),
+            frame_period_ns: self.pace.frame_period_ns(),
+        })
     }
 }
 
@@ -103,6 +121,8 @@ pub struct Camera {
     source: Source,
     channel: Channel,
     clock: Clock,
+    /// Since the first frame.
+    running: Option<RunningClock>,
     limit: Limit,
 }
 
@@ -112,27 +132,68 @@ impl Camera {
     /// # Errors
     /// The ring does not hold four of the source's largest slots, or cannot be mapped or named;
     /// the frame rate is none; a fault is about headers, and the ring is bare.
-    pub fn new(ring: RingFile, mut source: Source, options: Options) -> Result<Self, CameraError> {
-        options.pace.check()?;
+    pub fn new(ring: RingFile, source: Source, options: Options) -> Result<Self, CameraError> {
+        let setup = options.setup(&source, ring.ring_bytes())?;
+        Self::around(setup, source, options, |setup| Fpga::new(ring, setup))
+    }
+
+    /// The camera of a PCI function. It writes nothing until it is [attached](Self::attach) to a ring.
+    pub(crate) fn of_function(
+        registers: RegisterPage,
+        vectors: Arc<Vectors>,
+        ring: Arc<HostRing>,
+        (source, options): (Source, Options),
+    ) -> Result<Self, CameraError> {
+        let setup = options.setup(&source, ring.bytes())?;
+        Self::around(setup, source, options, |setup| {
+            Fpga::of_function(registers, vectors, ring, setup)
+        })
+    }
+
+    fn around(
+        setup: Setup,
+        mut source: Source,
+        options: Options,
+        fpga: impl FnOnce(Setup) -> Result<Fpga, SetupError>,
+    ) -> Result<Self, CameraError> {
         if options.ledger.is_kept() {
             source.keep_checksums();
         }
-        let faults = options.faults;
-        // Before the ring has its name.
-        faults.check(!options.bare)?;
-        let setup = Setup {
-            gap: options.gap,
-            stamped: !options.bare,
-            payload_bytes_max: faults
-                .payload_bytes_max(source.payload_bytes_max(), ring.ring_bytes()),
-            geometry: source.geometry(),
-            frame_period_ns: options.pace.frame_period_ns(),
-        };
-        let channel = Channel::new(Fpga::new(ring, setup)?, &options.pace)
-            .with_faults(&faults)?
+        let channel = Channel::new(fpga(setup)?, &options.pace)
+            .with_faults(&options.faults)?
             .with_ledger(options.ledger)
             .with_credit(options.credit);
-        Ok(Self { source, channel, clock: options.clock, limit: options.limit })
+        Ok(Self { source, channel, clock: options.clock, running: None, limit: options.limit })
+    }
+
+    /// Goes on in a host's memory, with or without waiting for the driver, when it is
+    /// [run](Self::run_on) again.
+    pub(crate) fn attach(&mut self, ring: Arc<HostRing>, credit: Option<Arc<AtomicU64>>) {
+        self.channel.attach(ring, credit);
+    }
+
+    /// Tells the driver that the camera stands still, and may go on.
+    pub(crate) fn rest(&mut self) {
+        self.channel.rest();
+    }
+
+    /// Tells the driver that the camera has ended, as one does that comes to an end by itself.
+    pub(crate) fn end(&mut self) {
+        self.channel.end();
+    }
+
+    /// The flag that stops it, which ends a read of the source as well.
+    pub(crate) fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.source.stop_flag().unwrap_or_default()
+    }
+
+    pub(crate) fn max_slot_bytes(&self) -> u64 {
+        self.channel.max_slot_bytes()
+    }
+
+    /// What it did. The driver is told that it has ended.
+    pub(crate) fn into_report(self, ended_by: EndedBy) -> Report {
+        self.channel.report(ended_by)
     }
 
     /// The ring, for a driver that maps it on its own.
@@ -153,12 +214,23 @@ impl Camera {
     /// # Errors
     /// The source fails, or makes a picture larger than it had promised.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Report, CameraError> {
-        let mut clock = self.clock.start();
-        loop {
-            if let Some(ended_by) = self.frame(&mut clock, stop)? {
-                return Ok(self.channel.report(ended_by));
+        let ended_by = self.run_on(stop)?;
+        Ok(self.into_report(ended_by))
+    }
+
+    /// As [`run`](Self::run); after a stop it can go on. Its driver is told of an end that is one.
+    pub(crate) fn run_on(&mut self, stop: &AtomicBool) -> Result<EndedBy, CameraError> {
+        let mut clock = self.running.take().unwrap_or_else(|| self.clock.start());
+        let ended_by = loop {
+            if let Some(ended_by) = self.frame(&mut clock, stop).transpose() {
+                break ended_by;
             }
+        };
+        self.running = Some(clock);
+        if matches!(ended_by, Ok(EndedBy::Frames | EndedBy::Time | EndedBy::Source)) {
+            self.channel.end();
         }
+        ended_by
     }
 
     /// Runs the camera in a thread of its own.
@@ -175,7 +247,7 @@ impl Camera {
     /// The thread cannot be started.
     pub fn spawn_after(self, delay: Duration) -> Result<CameraThread, CameraError> {
         // The source's own flag, so that a stop also ends a read that waits.
-        let stop = self.source.stop_flag().unwrap_or_default();
+        let stop = self.stop_flag();
         let stopped = Arc::clone(&stop);
         let delayed = move || {
             let delay_ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);

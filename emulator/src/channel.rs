@@ -12,6 +12,7 @@ use crate::fpga::{Fpga, FrameError, Progress, slot_bytes};
 use crate::ledger::Ledger;
 use crate::model::{FrameTime, Picture};
 use crate::pace::{Pace, Schedule};
+use crate::pci::HostRing;
 use crate::report::{Emitted, EndedBy, Report};
 use crate::ring_file::RingFile;
 
@@ -43,6 +44,7 @@ pub(crate) struct Exposure {
 #[derive(Debug)]
 pub(crate) struct Channel {
     fpga: Fpga,
+    pace: Pace,
     schedule: Schedule,
     injector: Option<Injector>,
     ledger: Ledger,
@@ -55,6 +57,7 @@ impl Channel {
     pub(crate) fn new(fpga: Fpga, pace: &Pace) -> Self {
         Self {
             fpga,
+            pace: *pace,
             schedule: Schedule::new(pace),
             injector: None,
             ledger: Ledger::none(),
@@ -79,6 +82,27 @@ impl Channel {
     pub(crate) fn with_credit(mut self, credit: Option<Arc<AtomicU64>>) -> Self {
         self.credit = credit;
         self
+    }
+
+    /// Goes on in a host's memory, with or without waiting for the driver. The schedule begins anew.
+    pub(crate) fn attach(&mut self, ring: Arc<HostRing>, credit: Option<Arc<AtomicU64>>) {
+        self.fpga.attach(ring);
+        self.credit = credit;
+        self.schedule = Schedule::new(&self.pace);
+    }
+
+    /// Tells the driver that the camera stands still, and may go on.
+    pub(crate) fn rest(&mut self) {
+        self.fpga.rest();
+    }
+
+    /// Tells the driver that the camera has ended.
+    pub(crate) fn end(&mut self) {
+        self.fpga.end();
+    }
+
+    pub(crate) fn max_slot_bytes(&self) -> u64 {
+        self.fpga.max_slot_bytes()
     }
 
     pub(crate) fn ring(&self) -> &RingFile {
@@ -137,7 +161,7 @@ impl Channel {
         let behind = cursor + slot_bytes + 2 * GAP_BYTES as u64;
         let needed = match frame.restarts() {
             true => cursor,
-            false => behind.saturating_sub(self.ring().ring_bytes()),
+            false => behind.saturating_sub(self.fpga.ring_bytes()),
         };
         self.wait_until(stop, |credit| credit >= needed);
     }
@@ -158,9 +182,12 @@ impl Channel {
         if exposure.is_scheduled {
             self.enter_in_schedule(exposure, clock);
         }
-        match frame.sprints() {
-            true => while self.fpga.step(frame.payload(), u64::MAX) == Progress::Writing {},
+        let ended = match frame.sprints() {
+            true => self.sprint(frame),
             false => self.transfer(frame, clock, stop),
+        };
+        if ended == Progress::Lost {
+            return;
         }
         self.emitted.add(frame.payload());
         if self.schedule.is_unpaced() && clock.is_virtual() {
@@ -217,7 +244,21 @@ impl Channel {
         }
     }
 
-    fn transfer(&mut self, frame: &Doctored<'_>, clock: &mut RunningClock, stop: &AtomicBool) {
+    fn sprint(&mut self, frame: &Doctored<'_>) -> Progress {
+        loop {
+            match self.fpga.step(frame.payload(), u64::MAX) {
+                Progress::Writing => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        frame: &Doctored<'_>,
+        clock: &mut RunningClock,
+        stop: &AtomicBool,
+    ) -> Progress {
         let start = self.fpga.cursor();
         let half = slot_bytes(frame.payload().len() as u32) / 2;
         let mut stall_ns = frame.stall_ns();
@@ -226,7 +267,11 @@ impl Channel {
             (0, true) => BURST_BYTES,
             (0, false) => u64::MAX,
         };
-        while self.fpga.step(frame.payload(), burst_bytes) == Progress::Writing {
+        let ended = loop {
+            let progress = self.fpga.step(frame.payload(), burst_bytes);
+            if progress != Progress::Writing {
+                break progress;
+            }
             let sent_bytes = self.fpga.cursor() - start;
             if stall_ns > 0 && sent_bytes >= half {
                 clock.sleep_until(clock.now_ns() + std::mem::take(&mut stall_ns), stop);
@@ -234,8 +279,9 @@ impl Channel {
             if let Some(until_ns) = self.schedule.ahead_until_ns(sent_bytes, || clock.now_ns()) {
                 clock.sleep_until(until_ns, stop);
             }
-        }
+        };
         self.schedule.end(self.fpga.cursor() - start);
+        ended
     }
 }
 

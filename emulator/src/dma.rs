@@ -9,28 +9,29 @@ mod view;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use circbuf_abi::registers as reg;
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
-use memmap2::MmapRaw;
+use memmap2::{Advice, MmapRaw};
 
+use crate::pci::HostRing;
 use crate::ring_file::Identity;
 
 pub(crate) use view::{RegisterView, RingView};
 
 const WORD_BYTES: usize = size_of::<u64>();
 
-/// The ring, addressed by cursors.
+/// A mapping that is only ever accessed through atomics.
 #[derive(Debug)]
-pub(crate) struct RingMemory {
+pub(crate) struct SharedMemory {
     map: MmapRaw,
 }
 
-impl RingMemory {
-    /// `map` is a shared mapping of a whole ring, writable if anything is to be stored.
+impl SharedMemory {
+    /// `map` is a shared mapping whose file cannot shrink, writable if anything is to be stored.
     pub(crate) fn new(map: MmapRaw) -> Self {
-        assert!(map.len() > 0 && map.len().is_multiple_of(CHUNK_BYTES), "a ring is whole chunks");
         Self { map }
     }
 
@@ -38,51 +39,19 @@ impl RingMemory {
         self.map.len() as u64
     }
 
-    /// Stores whole chunks at `cursor`, in address order, wrapping at the end of the ring.
-    pub(crate) fn store(&self, cursor: u64, chunks: &[u8]) {
-        let at = self.offset(cursor);
-        let before_wrap = chunks.len().min(self.map.len() - at);
-        self.store_at(at, &chunks[..before_wrap]);
-        self.store_at(0, &chunks[before_wrap..]);
-    }
-
-    /// Stores a frame's last chunk so that its last words, which hold the trailer, appear after
-    /// everything that was stored before them.
-    pub(crate) fn store_trailer(&self, cursor: u64, chunk: &[u8; CHUNK_BYTES]) {
-        let at = self.offset(cursor);
-        let (front, last) = chunk.split_at(CHUNK_BYTES - WORD_BYTES);
-        self.store_at(at, front);
-        // SYNC POINT: payload before trailer, for a driver that has no counters.
-        fence(Ordering::Release);
-        self.store_at(at + front.len(), last);
-    }
-
-    /// Zeroes the 32 bytes at `cursor`.
-    pub(crate) fn zero_gap(&self, cursor: u64) {
-        self.store_at(self.offset(cursor), &[0; GAP_BYTES]);
-    }
-
-    /// The 32 bytes at `cursor`, as they are now.
-    pub(crate) fn load_gap(&self, cursor: u64) -> [u8; GAP_BYTES] {
-        let mut bytes = [0; GAP_BYTES];
-        for (word, value) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
-            *value = self.word(cursor, word).load(Ordering::Relaxed).to_ne_bytes();
+    /// Takes the pages of a part of it now, so that no store has to wait for one. Where that is not
+    /// possible they come when they are wanted.
+    pub(crate) fn populate(&self, offset: u64, bytes: u64) {
+        let populated =
+            self.map.advise_range(Advice::PopulateWrite, offset as usize, bytes as usize);
+        if let Err(error) = populated {
+            log::debug!("{bytes} bytes at {offset:#x} were not populated: {error}");
         }
-        bytes
     }
 
-    /// The 8-byte word that is `word` words behind `cursor`.
-    pub(crate) fn word(&self, cursor: u64, word: usize) -> &AtomicU64 {
-        &self.words()[self.offset(cursor) / WORD_BYTES + word]
-    }
-
-    fn offset(&self, cursor: u64) -> usize {
-        debug_assert!(cursor.is_multiple_of(CHUNK_BYTES as u64), "cursor {cursor}");
-        (cursor % self.bytes()) as usize
-    }
-
-    fn store_at(&self, offset: usize, bytes: &[u8]) {
-        let words = &self.words()[offset / WORD_BYTES..][..bytes.len() / WORD_BYTES];
+    /// Stores `bytes`, whole words, at `offset`, in address order.
+    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) {
+        let words = &self.words()[offset as usize / WORD_BYTES..][..bytes.len() / WORD_BYTES];
         #[cfg(target_arch = "x86_64")]
         if bytes.len() >= CHUNK_BYTES && x86::store(words, bytes) {
             return;
@@ -95,6 +64,95 @@ impl RingMemory {
         // SAFETY: the mapping is page-aligned, that long, and lives as long as `self`; whoever
         // writes to it in this program does so through atomics, and it is never a slice of bytes.
         unsafe { std::slice::from_raw_parts(start, self.map.len() / WORD_BYTES) }
+    }
+}
+
+/// The ring, addressed by cursors.
+#[derive(Debug)]
+pub(crate) enum RingMemory {
+    /// Memory of this process.
+    Own(SharedMemory),
+    /// Memory of a PCI host, which may take it away.
+    Host(Arc<HostRing>),
+}
+
+impl RingMemory {
+    /// `map` is a shared, writable mapping of a whole ring.
+    pub(crate) fn new(map: MmapRaw) -> Self {
+        assert!(map.len() > 0 && map.len().is_multiple_of(CHUNK_BYTES), "a ring is whole chunks");
+        Self::Own(SharedMemory::new(map))
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Own(memory) => memory.bytes(),
+            Self::Host(ring) => ring.bytes(),
+        }
+    }
+
+    /// Whether what was stored last may be nowhere: the ring's memory is not there any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Own(_) => false,
+            Self::Host(ring) => ring.is_lost(),
+        }
+    }
+
+    /// Stores whole chunks at `cursor`, in address order, wrapping at the end of the ring.
+    pub(crate) fn store(&self, cursor: u64, chunks: &[u8]) {
+        let at = self.offset(cursor);
+        let before_wrap = (chunks.len() as u64).min(self.bytes() - at) as usize;
+        self.store_at(at, &chunks[..before_wrap]);
+        self.store_at(0, &chunks[before_wrap..]);
+    }
+
+    /// Stores a frame's last chunk so that its last words, which hold the trailer, appear after
+    /// everything that was stored before them.
+    pub(crate) fn store_trailer(&self, cursor: u64, chunk: &[u8; CHUNK_BYTES]) {
+        let at = self.offset(cursor);
+        let (front, last) = chunk.split_at(CHUNK_BYTES - WORD_BYTES);
+        self.store_at(at, front);
+        // SYNC POINT: payload before trailer, for a driver that has no counters.
+        fence(Ordering::Release);
+        self.store_at(at + front.len() as u64, last);
+    }
+
+    /// Zeroes the 32 bytes at `cursor`.
+    pub(crate) fn zero_gap(&self, cursor: u64) {
+        self.store_at(self.offset(cursor), &[0; GAP_BYTES]);
+    }
+
+    /// The 32 bytes at `cursor`, as they are now. A PCI function does not read a host's memory: there
+    /// they count as zeroed, since nobody stamps them.
+    pub(crate) fn load_gap(&self, cursor: u64) -> [u8; GAP_BYTES] {
+        let mut bytes = [0; GAP_BYTES];
+        if let Self::Own(_) = self {
+            for (word, value) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
+                *value = self.word(cursor, word).load(Ordering::Relaxed).to_ne_bytes();
+            }
+        }
+        bytes
+    }
+
+    /// The 8-byte word that is `word` words behind `cursor`.
+    ///
+    /// # Panics
+    /// If the ring is a PCI host's.
+    pub(crate) fn word(&self, cursor: u64, word: usize) -> &AtomicU64 {
+        let Self::Own(memory) = self else { panic!("nobody stamps headers into a host's memory") };
+        &memory.words()[self.offset(cursor) as usize / WORD_BYTES + word]
+    }
+
+    fn offset(&self, cursor: u64) -> u64 {
+        debug_assert!(cursor.is_multiple_of(CHUNK_BYTES as u64), "cursor {cursor}");
+        cursor % self.bytes()
+    }
+
+    fn store_at(&self, offset: u64, bytes: &[u8]) {
+        match self {
+            Self::Own(memory) => memory.store(offset, bytes),
+            Self::Host(ring) => ring.store(offset, bytes),
+        }
     }
 }
 

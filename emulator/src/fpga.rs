@@ -2,6 +2,11 @@
 //!
 //! It advances by bounded steps and has neither thread nor clock, so that a test can stop it
 //! between any two chunks. It never waits for a reader.
+mod function;
+
+use std::sync::Arc;
+
+use circbuf_abi::pci::VECTOR_FRAME;
 use circbuf_abi::registers::{STATE_ENDED, STATE_RUNNING};
 use circbuf_abi::ring::{
     CHUNK_BYTES, GAP_BYTES, PAYLOAD_BYTES_MAX, TRAILER_BYTES, TRAILER_MARKER, trailer,
@@ -11,7 +16,8 @@ use crate::dma::{RegisterPage, RingMemory, Statics};
 use crate::fault::{Doctored, Manner, Service};
 use crate::interrupt::Interrupt;
 use crate::model::{FrameTime, Gap, Geometry, Picture, RingSizeError, check_ring_bytes};
-use crate::ring_file::{RingFile, RingFileError};
+use crate::pci::Vectors;
+use crate::ring_file::{Identity, RingFile, RingFileError};
 
 /// Bytes from one publication of `written` to the next. Each takes the register page's cache line
 /// back from a driver that looks at it; more of them would cost the writer more than they give.
@@ -74,6 +80,9 @@ pub enum Progress {
     Writing,
     /// The frame is whole, stamped and counted.
     Whole,
+    /// The ring's memory is gone: the frame was given up, and nobody is told of it. Only a PCI
+    /// function's host can do that.
+    Lost,
 }
 
 /// The FPGA with its ring and its register page.
@@ -81,7 +90,12 @@ pub enum Progress {
 pub struct Fpga {
     ring: RingMemory,
     registers: RegisterPage,
-    file: RingFile,
+    /// `None` if the ring is a PCI host's.
+    file: Option<RingFile>,
+    vectors: Option<Arc<Vectors>>,
+    statics: Statics,
+    /// Whether an epoch has begun.
+    has_begun: bool,
     gap: Gap,
     interrupt: Option<Interrupt>,
     max_slot_bytes: u64,
@@ -94,6 +108,14 @@ pub struct Fpga {
     owes_gap: bool,
     /// Behind the last whole frame, if it is not published yet.
     unpublished: Option<u64>,
+}
+
+/// What an FPGA is made of.
+struct Parts {
+    ring: RingMemory,
+    registers: RegisterPage,
+    file: Option<RingFile>,
+    vectors: Option<Arc<Vectors>>,
 }
 
 /// The frame that is being written.
@@ -117,30 +139,33 @@ impl Fpga {
         let max_slot_bytes = slot_bytes(setup.payload_bytes_max);
         check_ring_bytes(file.ring_bytes(), max_slot_bytes)?;
         let (ring, registers) = file.map()?;
-        let (ring, registers) = (RingMemory::new(ring), RegisterPage::new(registers));
-        registers.describe(&Statics {
-            ring_bytes: ring.bytes(),
-            ring_identity: file.identity()?,
-            max_slot_bytes,
-            geometry: setup.geometry,
-            frame_period_ns: setup.frame_period_ns,
-            stamped: setup.stamped,
-        });
+        let statics = statics(&setup, file.ring_bytes(), file.identity()?);
+        let registers = RegisterPage::new(registers);
+        registers.describe(&statics);
         file.publish()?;
-        Ok(Self {
-            ring,
-            registers,
-            file,
-            gap: setup.gap,
-            interrupt: setup.stamped.then(Interrupt::new),
-            max_slot_bytes,
+        let parts =
+            Parts { ring: RingMemory::new(ring), registers, file: Some(file), vectors: None };
+        Ok(Self { has_begun: true, ..Self::of(parts, statics, setup.gap) })
+    }
+
+    fn of(parts: Parts, statics: Statics, gap: Gap) -> Self {
+        Self {
+            ring: parts.ring,
+            registers: parts.registers,
+            file: parts.file,
+            vectors: parts.vectors,
+            interrupt: statics.stamped.then(Interrupt::new),
+            max_slot_bytes: statics.max_slot_bytes,
+            statics,
+            has_begun: false,
+            gap,
             epoch: 0,
             frames: 0,
             cursor: 0,
             current: None,
             owes_gap: false,
             unpublished: None,
-        })
+        }
     }
 
     /// Begins a frame at [`cursor`](Self::cursor); [`step`](Self::step) writes it.
@@ -206,6 +231,9 @@ impl Fpga {
             while self.cursor < part {
                 self.emit(&mut frame, payload, part);
             }
+            if self.ring.is_lost() {
+                return Progress::Lost;
+            }
             self.registers.publish_written(part);
         }
         self.current = Some(frame);
@@ -268,7 +296,13 @@ impl Fpga {
     /// The ring's memory, for a driver that maps it on its own.
     #[must_use]
     pub fn file(&self) -> &RingFile {
-        &self.file
+        self.file.as_ref().expect("an FPGA that is not behind PCI was made with a file")
+    }
+
+    /// Size of the ring in bytes.
+    #[must_use]
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring.bytes()
     }
 
     /// The largest slot that the register page promises.
@@ -357,6 +391,21 @@ impl Fpga {
         }
         self.unpublished = None;
         self.registers.publish_complete(frame.end - pointer_low_bytes, self.frames);
+        if let Some(vectors) = &self.vectors {
+            vectors.signal(VECTOR_FRAME);
+        }
+    }
+}
+
+/// What the register page tells of a ring of `ring_bytes`.
+fn statics(setup: &Setup, ring_bytes: u64, ring_identity: Identity) -> Statics {
+    Statics {
+        ring_bytes,
+        ring_identity,
+        max_slot_bytes: slot_bytes(setup.payload_bytes_max),
+        geometry: setup.geometry,
+        frame_period_ns: setup.frame_period_ns,
+        stamped: setup.stamped,
     }
 }
 

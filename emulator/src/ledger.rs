@@ -88,7 +88,8 @@ pub struct Ledger {
 #[derive(Debug)]
 struct LedgerFile {
     path: PathBuf,
-    file: File,
+    /// `None` until the first entry.
+    file: Option<File>,
     line: Vec<u8>,
 }
 
@@ -113,8 +114,16 @@ impl Ledger {
     /// The file cannot be made.
     pub fn to_file(path: &Path) -> Result<Self, LedgerError> {
         let file = File::create(path).map_err(io_error(path, "make"))?;
-        let file = LedgerFile { path: path.to_owned(), file, line: Vec::new() };
+        let file = LedgerFile { path: path.to_owned(), file: Some(file), line: Vec::new() };
         Ok(Self { file: Some(file), ..Self::default() })
+    }
+
+    /// As [`to_file`](Self::to_file), but `path` is replaced when the first frame is written: a PCI
+    /// function that is only looked at leaves the ledger of another run alone.
+    #[must_use]
+    pub fn to_file_later(path: &Path) -> Self {
+        let file = LedgerFile { path: path.to_owned(), file: None, line: Vec::new() };
+        Self { file: Some(file), ..Self::default() }
     }
 
     /// Whether anybody wants the entries.
@@ -149,7 +158,11 @@ impl LedgerFile {
         self.line.clear();
         serde_json::to_writer(&mut self.line, entry)?;
         self.line.push(b'\n');
-        self.file.write_all(&self.line)
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::create(&self.path)?),
+        };
+        file.write_all(&self.line)
     }
 }
 

@@ -10,7 +10,8 @@
 //! The FPGA never waits for a reader: who reads too slowly is overwritten. It knows nothing of
 //! readers at all. What they share is memory, a [`RingFile`](ring_file::RingFile): a named file
 //! on a tmpfs or disk, or a memfd for a driver in the same process. What was really written stands
-//! in the [`Ledger`](ledger::Ledger), for whoever wants to prove what a driver says.
+//! in the [`Ledger`](ledger::Ledger), for whoever wants to prove what a driver says. The camera can be a
+//! PCI function as well ([`pci`]), which writes by DMA into memory that its driver gives it.
 //!
 //! The bytes are described in [`circbuf_abi::ring`], the register page in
 //! [`circbuf_abi::registers`].
@@ -82,6 +83,7 @@ pub mod ledger;
 pub mod model;
 pub mod node;
 pub mod pace;
+pub mod pci;
 #[cfg(test)]
 mod rebuild;
 pub mod report;

@@ -207,7 +207,7 @@ fn make(temporary: &Path, path: &Path, bytes: u64) -> Result<File, RingFileError
     }
 }
 
-fn sealed_memfd(name: &str, bytes: u64) -> Result<File, RingFileError> {
+pub(crate) fn sealed_memfd(name: &str, bytes: u64) -> Result<File, RingFileError> {
     let path = with_suffix(Path::new("memfd:"), name);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = memfd_create(name, flags)

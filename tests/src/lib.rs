@@ -270,6 +270,7 @@ impl SteppedCamera {
                 self.truth.insert(number, current);
                 self.ends = [self.ends[1], self.fpga.cursor()];
             }
+            Progress::Lost => unreachable!("the ring is no host's"),
         }
         progress
     }

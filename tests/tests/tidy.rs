@@ -45,6 +45,8 @@ fn unsafe_stands_in_the_named_files_alone() {
         "driver/src/archive/uring/registered.rs",
         "driver/src/archive/uring.rs",
         "driver/src/copy/vector.rs",
+        "driver/src/device/pci/vfio.rs",
+        "driver/src/device/pci/wire.rs",
         "driver/src/mapping.rs",
         "driver/src/sigbus.rs",
         "driver/src/slab/region.rs",

@@ -10,5 +10,6 @@ pub mod framecode;
 pub mod header;
 pub mod jpeg;
 pub mod node;
+pub mod pci;
 pub mod registers;
 pub mod ring;

@@ -2,11 +2,13 @@
 
 mod file;
 mod node;
+pub mod pci;
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use circbuf_abi::registers::PAGE_BYTES;
 use circbuf_abi::ring::{GAP_BYTES, PAYLOAD_BYTES_MAX, RING_BYTES_ALIGN, SLOTS_MIN};
@@ -20,6 +22,7 @@ use crate::ring::{FrameHeader, Geometry, slot};
 use file::RingFile;
 pub use file::registers_path;
 pub(crate) use node::Node;
+use pci::{Function, PciError, PciOptions, PciPlace};
 
 /// A ring that can be tailed, with its register page or its write pointer where it has one.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub struct Device {
     /// The largest slot that is to be believed in, in bytes.
     max_slot_bytes: u64,
     file: Option<RingFile>,
+    pci: Option<Function>,
 }
 
 /// Why a device cannot be opened.
@@ -81,6 +85,9 @@ pub enum OpenError {
         /// What is wrong with it.
         source: PointerError,
     },
+    /// A PCI function cannot be brought up.
+    #[error(transparent)]
+    Pci(#[from] PciError),
     /// The largest frame that was asked for does not fit.
     #[error(
         "frames of up to {max_frame_bytes} bytes need slots of {slot_bytes}; a ring of \
@@ -100,8 +107,14 @@ impl OpenError {
     /// Whether the device does not exist (yet).
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, OpenError::Io { source, .. }
-            if source.kind() == std::io::ErrorKind::NotFound)
+        use std::io::ErrorKind::{ConnectionRefused, NotFound};
+        match self {
+            OpenError::Io { source, .. } => source.kind() == NotFound,
+            OpenError::Pci(PciError::Connect { source, .. }) => {
+                matches!(source.kind(), NotFound | ConnectionRefused)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -128,6 +141,9 @@ pub enum DeviceError {
     /// The write pointer cannot be read, or is none.
     #[error("the camera's node cannot be followed any more: {0}")]
     Pointer(#[from] PointerError),
+    /// A PCI function has stopped or is gone.
+    #[error(transparent)]
+    Pci(#[from] PciError),
 }
 
 impl Device {
@@ -207,6 +223,37 @@ impl Device {
         Device::map(Path::new("emu:"), &ring, registers.as_ref(), None)
     }
 
+    /// Brings a PCI function up and gives it a ring, which is empty until it is [started](Self::start).
+    /// Dropping the device stops the function.
+    ///
+    /// # Errors
+    /// If there is no such function, it is no camera, or it does not take the ring.
+    pub fn open_pci(place: &PciPlace, options: PciOptions) -> Result<Device, OpenError> {
+        let enabled = Function::open(place, options)?;
+        let ring = MappedRing::new(enabled.ring);
+        let registers = Registers::new(enabled.status_page, ring.bytes()).map_err(|source| {
+            OpenError::Registers { path: PathBuf::from(place.to_string()), source }
+        })?;
+        Ok(Device {
+            ring,
+            max_slot_bytes: registers.max_slot_bytes(),
+            registers: Some(registers),
+            pointer: None,
+            node: None,
+            file: None,
+            pci: Some(enabled.function),
+        })
+    }
+
+    /// Has a PCI function write frames, once there is a tail that follows it; a
+    /// [`Pipeline`](crate::pipeline::Pipeline) does this itself. Other devices run by themselves.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(&self) -> Result<(), DeviceError> {
+        self.pci.as_ref().map_or(Ok(()), Function::start).map_err(DeviceError::from)
+    }
+
     fn map(
         path: &Path,
         ring: &impl AsFd,
@@ -238,7 +285,15 @@ impl Device {
             None => largest_slot(bytes, max_frame_bytes)?,
         };
         let ring = MappedRing::new(memory);
-        Ok(Device { ring, registers, pointer: None, node: None, max_slot_bytes, file: None })
+        Ok(Device {
+            ring,
+            registers,
+            pointer: None,
+            node: None,
+            max_slot_bytes,
+            file: None,
+            pci: None,
+        })
     }
 
     /// The ring's memory.
@@ -345,11 +400,31 @@ impl Device {
         self.ring.is_truncated() || self.registers.as_ref().is_some_and(Registers::is_truncated)
     }
 
-    /// Whether the device is still the one that was opened.
+    /// Tells a device that waits for its driver, as no camera does, that the ring is free below
+    /// `cursor`; now and then, or at once if there `is_nothing` else to do.
+    pub(crate) fn release(&self, cursor: u64, is_nothing: bool) {
+        if let Some(function) = &self.pci {
+            function.release(cursor, is_nothing);
+        }
+    }
+
+    /// Sleeps so long at most. A device that has an interrupt ends it with the next frame.
+    pub(crate) fn sleep(&self, most: Duration) {
+        match &self.pci {
+            Some(function) => function.sleep(most),
+            None => std::thread::sleep(most),
+        }
+    }
+
+    /// Whether the device is still the one that was opened, and is well.
     ///
     /// # Errors
-    /// If its file was truncated, replaced or removed.
+    /// If its file was truncated, replaced or removed, or a PCI function has stopped or is gone.
     pub fn check(&self) -> Result<(), DeviceError> {
+        // Whatever becomes of a device that has ended, what it wrote is in memory of ours.
+        if let Some(function) = self.pci.as_ref().filter(|_| !self.has_ended()) {
+            function.check()?;
+        }
         match &self.file {
             Some(file) if self.is_truncated() => {
                 Err(DeviceError::Truncated { path: file.path.clone() })

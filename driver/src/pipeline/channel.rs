@@ -55,6 +55,7 @@ impl Channel {
             processors.push(Box::new(|_| {}));
         }
         let tail = Tail::attach(&device, options.start)?;
+        device.start()?;
         let (proc, proc_end, processors) = proc_outlet(processors, &options)?;
         let (arch, arch_end) = archive
             .as_ref()

@@ -123,7 +123,7 @@ impl Reading {
                 let patience = Duration::from_nanos(pointer.window_ns() / 4).min(Self::NODE_NAP);
                 node.wait(if self.wait == Wait::Sleep { patience } else { nap });
             }
-            _ => std::thread::sleep(nap),
+            _ => device.sleep(nap),
         }
     }
 

@@ -8,6 +8,9 @@ use memmap2::MmapRaw;
 
 use super::{RegisterPage, RingMemory, WORD_BYTES};
 
+/// Words of a chunk.
+const WORDS: usize = CHUNK_BYTES / WORD_BYTES;
+
 /// The ring, addressed by offsets.
 #[derive(Debug)]
 pub(crate) struct RingView(RingMemory);
@@ -32,7 +35,8 @@ impl RingView {
         let (mut word, mut skip) = (offset as usize / WORD_BYTES, offset as usize % WORD_BYTES);
         let mut rest = out;
         while !rest.is_empty() {
-            let bytes = self.0.words()[word].load(Ordering::Relaxed).to_ne_bytes();
+            let (chunk, in_chunk) = (word / WORDS * CHUNK_BYTES, word % WORDS);
+            let bytes = self.0.word(chunk as u64, in_chunk).load(Ordering::Relaxed).to_ne_bytes();
             let part = rest.len().min(WORD_BYTES - skip);
             let (now, later) = rest.split_at_mut(part);
             now.copy_from_slice(&bytes[skip..][..part]);

@@ -175,7 +175,7 @@ impl<'a> Doctored<'a> {
             number: fpga.frames(),
             epoch: fpga.epoch(),
             start: fpga.cursor(),
-            offset: fpga.cursor() % fpga.file().ring_bytes(),
+            offset: fpga.cursor() % fpga.ring_bytes(),
             length: payload.len() as u32,
             crc32c: self.known_crc32c().unwrap_or_else(|| crc_fast::crc32_iscsi(&payload)),
             sec: time.sec,

@@ -223,7 +223,7 @@ impl Injector {
 
     /// What changes for more than this frame.
     fn begin(&mut self, kind: FaultKind, fpga: &Fpga) {
-        let (ring_bytes, max_slot_bytes) = (fpga.file().ring_bytes(), fpga.max_slot_bytes());
+        let (ring_bytes, max_slot_bytes) = (fpga.ring_bytes(), fpga.max_slot_bytes());
         let last = |laps_bytes, slot_bytes| {
             Some(Lasting { kind, until: fpga.cursor() + laps_bytes, slot_bytes })
         };

@@ -56,7 +56,7 @@ pub(super) fn payload_bytes_max(slot_bytes: u64) -> u64 {
 /// The slot that a frame has to take from where the FPGA is, so that the end of the ring lies behind
 /// it, or for a wrong pointer in front of its gap.
 pub(super) fn wrapping_slot(kind: FaultKind, fpga: &Fpga) -> Option<u64> {
-    let ring_bytes = fpga.file().ring_bytes();
+    let ring_bytes = fpga.ring_bytes();
     let left = ring_bytes - fpga.cursor() % ring_bytes;
     let slot_bytes = match kind {
         FaultKind::ExactWrap => left,
@@ -75,7 +75,7 @@ pub(super) fn aligned_slot(ring_bytes: u64, max_slot_bytes: u64) -> u64 {
 /// Noise of quite another size.
 pub(super) fn draw_payload(fpga: &Fpga, random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     let chunk = CHUNK_BYTES as u64;
-    let slot_bytes = fpga.file().ring_bytes() / SIZES_DIVISOR / chunk * chunk;
+    let slot_bytes = fpga.ring_bytes() / SIZES_DIVISOR / chunk * chunk;
     let largest = payload_bytes_max(slot_bytes);
     let bytes = match below(random, 2) {
         0 => below(random, SMALL_BYTES),

@@ -79,7 +79,7 @@ impl Mapped {
                 self.mark(start, Mark::Body(index));
             }
             Progress::Writing if self.gap == Gap::Zero => self.mark(start, Mark::Zeroed),
-            Progress::Writing => {}
+            Progress::Writing | Progress::Lost => {}
         }
     }
 

@@ -7,6 +7,7 @@ mod golden;
 mod handing_on;
 mod lies;
 mod overrun;
+mod pci;
 mod plain_check;
 mod starvation;
 mod threads;

@@ -73,10 +73,10 @@ impl Table {
     /// Reads a ledger; of every frame nothing is told yet.
     pub(super) fn read(path: &Path) -> Result<Table, AnswerKeyError> {
         let mut table = Table { rows: Vec::new(), incomplete_line: None, by_time: Vec::new() };
-        let mut lines = ledger::read(path)?.peekable();
-        while let Some(line) = lines.next() {
+        let mut lines = ledger::read(path)?.enumerate().peekable();
+        while let Some((index, line)) = lines.next() {
             match line {
-                Ok(entry) => table.add(entry, path)?,
+                Ok(entry) => table.add(entry, path, index + 1)?,
                 Err(LedgerError::Line { line, source, .. })
                     if source.is_eof() && lines.peek().is_none() =>
                 {
@@ -92,11 +92,16 @@ impl Table {
         Ok(table)
     }
 
-    fn add(&mut self, entry: LedgerEntry, path: &Path) -> Result<(), AnswerKeyError> {
+    fn add(&mut self, entry: LedgerEntry, path: &Path, line: usize) -> Result<(), AnswerKeyError> {
+        // A line is written before its frame. One that a stop cut short was never told of: the next
+        // epoch begins with a frame of its number.
+        let is_instead =
+            |row: &mut Row| row.entry.number == entry.number && row.entry.epoch < entry.epoch;
+        self.rows.pop_if(is_instead);
         let last = self.rows.last().map(|row| row.entry.number);
         let expected = last.map_or(entry.number, |last| last.saturating_add(1));
         if entry.number != expected || last == Some(expected) {
-            let (path, line, found) = (path.to_owned(), self.rows.len() + 1, entry.number);
+            let (path, found) = (path.to_owned(), entry.number);
             return Err(AnswerKeyError::Order { path, line, found, expected });
         }
         self.rows.push(Row { entry, fate: Fate::Untold });
@@ -154,5 +159,42 @@ impl Table {
             *fate = Fate::Lost { reason: loss.reason, refusal: loss.refusal };
         }
         is_first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn table(frames: &[(u64, u64, u32)]) -> Result<Table, AnswerKeyError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for (number, epoch, length) in frames {
+            writeln!(
+                file,
+                r#"{{"number":{number},"epoch":{epoch},"start":0,"offset":0,"length":{length},"crc32c":"00000000","sec":{number},"usec":0,"faults":[],"damaged":false,"undetectable":false}}"#
+            )
+            .unwrap();
+        }
+        Table::read(file.path())
+    }
+
+    #[test]
+    fn a_frame_that_a_stop_cut_short_gives_its_number_to_the_next_epoch() {
+        let stopped = table(&[(6, 0, 10), (7, 0, 11), (7, 1, 12), (7, 2, 13), (8, 2, 14)]).unwrap();
+        let lengths: Vec<u32> = stopped.rows.iter().map(|row| row.entry.length).collect();
+        assert_eq!(lengths, [10, 13, 14]);
+    }
+
+    #[test]
+    fn a_number_that_is_there_twice_or_missing_is_refused_with_its_line() {
+        for (wrong, told) in [
+            (&[(6, 0, 10), (6, 0, 10)][..], "line 2: frame 6 stands where frame 7"),
+            (&[(6, 1, 10), (6, 0, 10)], "line 2: frame 6 stands where frame 7"),
+            (&[(6, 0, 10), (6, 1, 10), (8, 1, 10)], "line 3: frame 8 stands where frame 7"),
+        ] {
+            let refused = table(wrong).unwrap_err().to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
     }
 }

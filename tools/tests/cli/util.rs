@@ -139,6 +139,10 @@ impl Running {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it is our child");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Stops it with SIGSTOP, and waits until all of its threads stand still.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);

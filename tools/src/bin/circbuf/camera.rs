@@ -7,6 +7,7 @@ use circbuf_emulator::fpga::SetupError;
 use circbuf_emulator::ledger::Ledger;
 use circbuf_emulator::model::{Gap, Model};
 use circbuf_emulator::pace::Pace;
+use circbuf_emulator::pci::{Function, FunctionError};
 use circbuf_emulator::ring_file::RingFile;
 use circbuf_emulator::source::{JpegMode, Source, SourceError, SourceOptions, SourceSpec};
 use std::num::NonZeroU64;
@@ -46,6 +47,13 @@ pub(crate) struct ReadyCamera {
     pub(crate) pace: String,
 }
 
+/// A camera that is a PCI function, ready to be served.
+pub(crate) struct ReadyFunction {
+    pub(crate) function: Function,
+    /// Which source and how fast, for people.
+    pub(crate) what: String,
+}
+
 impl CameraPlan {
     /// The cameras that are asked for, one a channel, each with what is its own.
     pub(crate) fn channels(&self) -> Result<Vec<CameraPlan>, Failure> {
@@ -81,18 +89,51 @@ impl CameraPlan {
         ledger: Ledger,
         credit: Option<Arc<AtomicU64>>,
     ) -> Result<ReadyCamera, Failure> {
-        let source_name = self.source.source.clone().unwrap_or_else(|| "synthetic".to_owned());
-        let spec: SourceSpec = source_name.parse().map_err(Failure::usage)?;
+        let (source, options) =
+            self.parts(Options { ledger, credit, ..self.standard() }, log_line)?;
+        let pace = describe(&options.pace);
+        let ring = self.ring_file(path, self.model().ring_bytes())?;
+        let camera = Camera::new(ring, source, options).map_err(refused_camera)?;
+        Ok(ReadyCamera { camera, source: self.source_name(), pace })
+    }
+
+    /// Opens the source and makes a PCI function. What the source has to say is told.
+    pub(crate) fn make_function(
+        &self,
+        ledger: Ledger,
+        tell: impl Fn(&str),
+    ) -> Result<ReadyFunction, Failure> {
+        let (source, options) = self.parts(Options { ledger, ..self.standard() }, tell)?;
+        let ring_bytes = self.model().ring_bytes();
+        let pace = describe(&options.pace);
+        let what = format!("{}, {pace}, ring of {ring_bytes} bytes", self.source_name());
+        let function = Function::new(source, options, ring_bytes).map_err(|error| match error {
+            FunctionError::Camera(error) => refused_camera(error),
+            error => Failure::failed(error),
+        })?;
+        Ok(ReadyFunction { function, what })
+    }
+
+    fn source_name(&self) -> String {
+        self.source.source.clone().unwrap_or_else(|| "synthetic".to_owned())
+    }
+
+    fn standard(&self) -> Options {
+        Options::of(self.model())
+    }
+
+    /// Opens the source, and fills in what these options ask for.
+    fn parts(&self, options: Options, tell: impl Fn(&str)) -> Result<(Source, Options), Failure> {
+        let spec: SourceSpec = self.source_name().parse().map_err(Failure::usage)?;
         let fps = self.fps();
         self.pace(fps).check().map_err(Failure::usage)?;
-        let faults = self.faults()?;
+        let faults = self.faults(&tell)?;
         let source = Source::open(&spec, &self.source_options(fps)).map_err(refused_source)?;
-        source.notes().iter().for_each(|note| log_line(&format!("note: {note}")));
+        source.notes().iter().for_each(|note| tell(&format!("note: {note}")));
         let pace = self.pace(self.pace.fps.is_none().then(|| source.fps_hint()).flatten().or(fps));
         pace.check().map_err(Failure::failed)?;
-        let model = self.model();
         let options = Options {
-            gap: self.gap().unwrap_or_else(|| model.gap()),
+            gap: self.gap().unwrap_or(options.gap),
             bare: self.ring.bare,
             pace,
             clock: if self.pace.virtual_time { Clock::Virtual } else { Clock::Real },
@@ -100,17 +141,14 @@ impl CameraPlan {
                 frames: self.limits.frames,
                 time: self.limits.seconds.map(|seconds| seconds.duration()),
             },
-            ledger,
-            credit,
             faults,
+            ..options
         };
-        let ring = self.ring_file(path, model.ring_bytes())?;
-        let camera = Camera::new(ring, source, options).map_err(refused_camera)?;
-        Ok(ReadyCamera { camera, source: source_name, pace: describe(&pace) })
+        Ok((source, options))
     }
 
     /// What goes wrong: the file's faults go before those of the command line. They are told aloud.
-    fn faults(&self) -> Result<Faults, Failure> {
+    fn faults(&self, tell: &impl Fn(&str)) -> Result<Faults, Failure> {
         let mut faults = match &self.pace.faults {
             Some(path) => read_faults(path)?,
             None => Faults::default(),
@@ -119,7 +157,7 @@ impl CameraPlan {
         faults.seed = faults.seed.wrapping_add(self.ring.channel.into());
         if !faults.faults.is_empty() {
             let told: Vec<_> = faults.faults.iter().map(Fault::to_string).collect();
-            log_line(&format!("note: faults of seed {}: {}", faults.seed, told.join("; ")));
+            tell(&format!("note: faults of seed {}: {}", faults.seed, told.join("; ")));
         }
         Ok(faults)
     }

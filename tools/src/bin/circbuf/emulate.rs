@@ -11,6 +11,7 @@ use clap::Args;
 use crate::camera::{CameraPlan, ReadyCamera, describe_faults};
 use crate::channel::ChannelOf;
 use crate::config::Config;
+use crate::emulate_pci;
 use crate::failure::{Failure, log_line};
 use crate::options::{LimitArgs, PaceArgs, RingArgs, SourceArgs};
 use crate::run::open_ledger;
@@ -23,13 +24,23 @@ Examples:
   circbuf emulate --ring /dev/shm/ring --seconds 60 &
   circbuf run --device /dev/shm/ring
   circbuf emulate --ring /dev/shm/ring --model nc393 --channels 2 --seconds 60 &
-  circbuf run --device /dev/shm/ring0 --device /dev/shm/ring1")]
+  circbuf run --device /dev/shm/ring0 --device /dev/shm/ring1
+  circbuf emulate --socket /tmp/cam &         the camera as a PCI function
+  circbuf run --device vfio-user:/tmp/cam")]
 pub(crate) struct EmulateArgs {
     /// The ring file to make, best on tmpfs such as /dev/shm; its register page stands beside it as
     /// FILE.regs. Both stay when the camera ends. Several --channels have FILE0, FILE1...
     #[arg(long = "ring", env = "CIRCBUF_RING", value_name = "FILE")]
-    #[arg(id = "ring_file")]
-    ring_file: PathBuf,
+    #[arg(id = "ring_file", conflicts_with = "socket")]
+    ring_file: Option<PathBuf>,
+    /// Instead of a ring file: the socket at which the camera is a PCI function over vfio-user, for
+    /// `run --device vfio-user:SOCKET` or a QEMU. Each connection has a camera of its own, which writes into
+    /// the client's memory; it ends with the connection
+    #[arg(long, env = "CIRCBUF_SOCKET", value_name = "SOCKET")]
+    socket: Option<PathBuf>,
+    /// Serves the connection that is the standard output
+    #[arg(long, hide = true, requires = "socket")]
+    serve_stdout: bool,
     /// TOML file with tables named source, ring, pace, limits; others are left to `run`
     #[arg(long, env = "CIRCBUF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -51,13 +62,23 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
     args.pace.fill(config.pace);
     if args.pace.lossless {
         return Err(Failure::usage(
-            "--lossless needs a driver that tells how far it is, which one in another process does \
-             not: use circbuf run --lossless",
+            "--lossless needs a driver that tells how far it is: use circbuf run --lossless, with \
+             --device vfio-user:SOCKET for a driver in another process",
         ));
     }
     let plan =
         CameraPlan { source: args.source, ring: args.ring, pace: args.pace, limits: args.limits };
-    emulate_rings(&plan, &args.ring_file)
+    match (args.socket, args.ring_file) {
+        (Some(_), _) if plan.channels()?.len() > 1 => Err(Failure::usage(
+            "--socket has one channel for each connection; leave out --channels",
+        )),
+        (Some(_), _) if args.serve_stdout => emulate_pci::serve_stdout(&plan),
+        (Some(socket), _) => emulate_pci::listen(&plan, &socket),
+        (None, Some(ring_file)) => emulate_rings(&plan, &ring_file),
+        (None, None) => Err(Failure::usage(
+            "where is the ring? --ring FILE, or --socket SOCKET for a PCI function",
+        )),
+    }
 }
 
 fn emulate_rings(plan: &CameraPlan, ring_file: &Path) -> Result<(), Failure> {
@@ -80,8 +101,10 @@ fn emulate_rings(plan: &CameraPlan, ring_file: &Path) -> Result<(), Failure> {
     watch(&cameras, &emitted, is_over);
     let reports = cameras.into_iter().map(CameraThread::join);
     let ends = channels.into_iter().zip(reports);
-    let failures =
-        ends.filter_map(|(channel, end)| tell(channel, end.map_err(Failure::failed)).err());
+    let failures = ends.filter_map(|(channel, end)| {
+        let told = end.map_err(Failure::failed).and_then(|report| tell(&report, Some(channel)));
+        told.err().map(|failure| failure.of(channel))
+    });
     Failure::together(failures)
 }
 
@@ -112,9 +135,9 @@ fn watch(cameras: &[CameraThread], emitted: &[Arc<Emitted>], is_over: impl Fn() 
 }
 
 /// Says what a camera did.
-fn tell(channel: ChannelOf, end: Result<Report, Failure>) -> Result<(), Failure> {
-    let report = end.map_err(|failure| failure.of(channel))?;
-    let say = |what: &str| log_line(&format!("circbuf: {}", channel.says(what)));
+pub(crate) fn tell(report: &Report, channel: Option<ChannelOf>) -> Result<(), Failure> {
+    let says = |what: &str| channel.map_or(what.to_owned(), |channel| channel.says(what));
+    let say = |what: &str| log_line(&format!("circbuf: {}", says(what)));
     say(&format!(
         "camera ended after {} frames, {:.1} MB; {} began late, by up to {:.1} ms",
         report.frames,
@@ -125,8 +148,8 @@ fn tell(channel: ChannelOf, end: Result<Report, Failure>) -> Result<(), Failure>
     if let Some(faults) = describe_faults(&report.faults) {
         say(&faults);
     }
-    match report.ledger_error {
-        Some(error) => Err(Failure::failed(error).of(channel)),
+    match &report.ledger_error {
+        Some(error) => Err(Failure::failed(error)),
         None => Ok(()),
     }
 }

@@ -99,6 +99,9 @@ fn check(plan: &CameraPlan) -> Result<(), Failure> {
              --bare",
         ));
     }
+    if plan.channels()?.len() > 1 {
+        return Err(Failure::usage("exec has one channel; leave out --channels"));
+    }
     if plan.pace.lossless {
         return Err(Failure::usage(
             "--lossless needs a driver that tells how far it is, which no program on a node does; \

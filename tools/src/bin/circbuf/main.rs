@@ -6,6 +6,7 @@ mod channel;
 mod config;
 mod demo;
 mod emulate;
+mod emulate_pci;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), path = "exec_elsewhere.rs")]
 mod exec;
 mod failure;

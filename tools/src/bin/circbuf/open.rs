@@ -1,14 +1,15 @@
-//! Opens the rings of somebody else, which may not be there yet.
+//! Opens the devices of somebody else, which may not be there yet.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use circbuf_driver::device::pci::{PciOptions, PciPlace};
 use circbuf_driver::device::{Device, OpenError};
 
 use crate::failure::{Failure, log_line};
 use crate::options::FromChoice;
-use crate::plan::DriverPlan;
+use crate::plan::{DriverPlan, Place};
 use crate::status::wait;
 
 /// How long a driver waits for a ring that does not exist yet, if `--timeout` does not tell.
@@ -17,36 +18,37 @@ const APPEARANCE: Duration = Duration::from_secs(5);
 /// How long a ring may be seen with the register page of the one that takes its place. Copies stay so.
 const REPLACEMENT: Duration = Duration::from_millis(200);
 
-/// A ring that is being opened.
+/// A device that is being opened.
 struct Opening<'a> {
-    path: &'a Path,
+    place: &'a Place,
     /// Since when it is seen with the register page of another one.
     foreign_since: Option<Instant>,
     waited: bool,
     device: Option<Device>,
 }
 
-/// Opens the rings, waiting for them to appear: cameras and driver may be started in either order. A
+/// Opens the devices, waiting for them to appear: cameras and driver may be started in either order. A
 /// ring that a camera left behind is not waited on, but for the one that takes its place. Also tells
 /// which had to be waited for. All are looked at all the time, so that none is taken for one that was there
 /// before.
 pub(crate) fn open_all(
-    paths: &[PathBuf],
+    places: &[Place],
+    pci: PciOptions,
     driver: &DriverPlan,
     interrupted: &AtomicBool,
 ) -> Result<Vec<(Device, bool)>, Failure> {
     let patience = driver.driver.timeout.map_or(APPEARANCE, |timeout| timeout.duration());
     let end = Instant::now() + patience;
-    let opening = |path| Opening { path, foreign_since: None, waited: false, device: None };
-    let mut openings: Vec<Opening<'_>> = paths.iter().map(|path| opening(path)).collect();
+    let opening = |place| Opening { place, foreign_since: None, waited: false, device: None };
+    let mut openings: Vec<Opening<'_>> = places.iter().map(opening).collect();
     loop {
         for opening in openings.iter_mut().filter(|opening| opening.device.is_none()) {
-            opening.look(driver, end, patience)?;
+            opening.look((driver, pci), end, patience)?;
         }
         let Some(missing) = openings.iter().find(|opening| opening.device.is_none()) else { break };
         if wait(interrupted) {
-            let path = missing.path.display();
-            return Err(Failure::failed(format!("{path}: interrupted while it was waited for")));
+            let place = missing.place;
+            return Err(Failure::failed(format!("{place}: interrupted while it was waited for")));
         }
     }
     let opened = openings.into_iter();
@@ -57,11 +59,14 @@ impl Opening<'_> {
     /// Opens the ring if it can be; fails if there is nothing to wait for, or no time left.
     fn look(
         &mut self,
-        driver: &DriverPlan,
+        (driver, pci): (&DriverPlan, PciOptions),
         end: Instant,
         patience: Duration,
     ) -> Result<(), Failure> {
-        let opened = Device::open(self.path, driver.max_frame_bytes()?);
+        let opened = match self.place {
+            Place::Path(path) => Device::open(path, driver.max_frame_bytes()?),
+            Place::Pci(place) => Device::open_pci(place, pci),
+        };
         let Some(waits_for) = self.waits_for(&opened, driver) else {
             self.device = Some(driver.with_bus(opened?));
             return Ok(());
@@ -70,12 +75,12 @@ impl Opening<'_> {
             opened?;
             return Err(Failure::failed(format!(
                 "{}: {waits_for}, and no new one came; use --from oldest to read what is left in it",
-                self.path.display()
+                self.place
             )));
         }
         if !std::mem::replace(&mut self.waited, true) {
-            let (path, patience) = (self.path.display(), patience.as_secs_f64());
-            log_line(&format!("circbuf: {path}: {waits_for}; waiting up to {patience} s"));
+            let (place, patience) = (self.place, patience.as_secs_f64());
+            log_line(&format!("circbuf: {place}: {waits_for}; waiting up to {patience} s"));
         }
         Ok(())
     }
@@ -89,9 +94,13 @@ impl Opening<'_> {
         self.foreign_since = is_foreign.then(|| self.foreign_since.unwrap_or_else(Instant::now));
         let from_oldest = driver.driver.from == Some(FromChoice::Oldest);
         match opened {
-            Err(error) if error.is_not_found() && may_appear(self.path) => {
-                Some("there is no such ring yet")
-            }
+            Err(error) if error.is_not_found() => match self.place {
+                Place::Path(path) if may_appear(path) => Some("there is no such ring yet"),
+                Place::Pci(PciPlace::VfioUser(socket)) if may_appear(socket) => {
+                    Some("nobody serves it yet")
+                }
+                _ => None,
+            },
             Ok(_) if self.foreign_since.is_some_and(|since| since.elapsed() < REPLACEMENT) => {
                 Some("its register page is that of another ring")
             }
@@ -111,7 +120,7 @@ fn may_appear(path: &Path) -> bool {
     folder.is_dir() && folder != Path::new("/dev")
 }
 
-pub(crate) fn describe(path: &Path, device: &Device) -> String {
+pub(crate) fn describe(name: &str, device: &Device) -> String {
     let bytes = device.ring().bytes();
     let by = match (device.registers(), device.pointer()) {
         (Some(_), _) => "with counters".to_owned(),
@@ -124,5 +133,5 @@ pub(crate) fn describe(path: &Path, device: &Device) -> String {
                 .to_owned()
         }
     };
-    format!("{}, ring of {bytes} bytes {by}", path.display())
+    format!("{name}, ring of {bytes} bytes {by}")
 }

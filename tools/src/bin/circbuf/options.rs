@@ -172,9 +172,10 @@ pub(crate) struct LimitArgs {
 #[serde(deny_unknown_fields, default)]
 #[command(next_help_heading = "Driver")]
 pub(crate) struct DriverArgs {
-    /// emu: (an embedded camera), or the path of a ring file or of a camera's node; can be given again,
-    /// and one process drives them all. In the environment and in a configuration: with commas between
-    /// them, and as a list [default: emu:]
+    /// emu: (an embedded camera), the path of a ring file or of a camera's node, or a PCI function:
+    /// vfio:0000:01:00.0 (behind the kernel's VFIO) or vfio-user:SOCKET. Can be given again, and one process
+    /// drives them all. In the environment and in a configuration: with commas between them, and as a list
+    /// [default: emu:]
     #[arg(long, env = "CIRCBUF_DEVICE")]
     #[serde(deserialize_with = "one_or_more")]
     pub(crate) device: Vec<String>,

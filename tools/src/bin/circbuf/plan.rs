@@ -1,6 +1,7 @@
 //! What a run needs, checked: the options turned into the driver's own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use circbuf_driver::archive::{Archive, ArchiveError, ArchiveOptions, EngineChoic
 use circbuf_driver::capture::Origin;
 use circbuf_driver::clock::Moment;
 use circbuf_driver::device::Device;
+use circbuf_driver::device::pci::PciPlace;
 use circbuf_driver::dispatch::{Delivery, Losses};
 use circbuf_driver::pipeline::{ConsumerOptions, Limits, LossLimit, Options, Processor};
 use circbuf_driver::proc::decode::Decoder;
@@ -277,13 +279,31 @@ pub(crate) fn draw_session() -> u64 {
     Moment::now().realtime_ns ^ u64::from(std::process::id()).rotate_left(40)
 }
 
-/// The paths of the devices; none if the embedded camera is meant.
-pub(crate) fn device_paths(driver: &DriverArgs) -> Result<Vec<PathBuf>, Failure> {
+/// A device that is not embedded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A ring file, or a camera's node.
+    Path(PathBuf),
+    /// A PCI function.
+    Pci(PciPlace),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Path(path) => path.display().fmt(f),
+            Place::Pci(place) => place.fmt(f),
+        }
+    }
+}
+
+/// What `--device` names; nothing if the embedded camera is meant.
+pub(crate) fn device_places(driver: &DriverArgs) -> Result<Vec<Place>, Failure> {
     let names = &driver.device;
-    let paths: Result<Vec<_>, _> = names.iter().map(|name| device_path(name)).collect();
-    let paths = paths?;
-    if let [_, _, ..] = &paths[..] {
-        if paths.iter().any(Option::is_none) {
+    let places: Result<Vec<_>, _> = names.iter().map(|name| device_place(name)).collect();
+    let places = places?;
+    if let [_, _, ..] = &places[..] {
+        if places.iter().any(Option::is_none) {
             return Err(Failure::usage(
                 "--device emu: is an embedded camera, and cannot be driven together with others; \
                  --channels N makes several of it",
@@ -293,18 +313,19 @@ pub(crate) fn device_paths(driver: &DriverArgs) -> Result<Vec<PathBuf>, Failure>
             return Err(Failure::usage(format!("--device {} is given twice", twice.1)));
         }
     }
-    Ok(paths.into_iter().flatten().collect())
+    Ok(places.into_iter().flatten().collect())
 }
 
-/// The device's path, unless the embedded camera is meant.
-fn device_path(name: &str) -> Result<Option<PathBuf>, Failure> {
+/// What a name means, unless it is the embedded camera.
+fn device_place(name: &str) -> Result<Option<Place>, Failure> {
     match name {
         "emu:" | "emu" => Ok(None),
-        "" => Err(Failure::usage("--device is empty; emu: or the path of a ring")),
-        name if name.starts_with("vfio") => Err(Failure::new(
-            crate::failure::Code::NoDevice,
-            format!("{name}: PCI devices are not supported yet; name a ring file or a node"),
+        "" => Err(Failure::usage(
+            "--device is empty; emu:, the path of a ring, vfio:... or vfio-user:...",
         )),
-        path => Ok(Some(PathBuf::from(path))),
+        name if name.starts_with("vfio") => {
+            name.parse().map(|place| Some(Place::Pci(place))).map_err(Failure::usage)
+        }
+        path => Ok(Some(Place::Path(PathBuf::from(path)))),
     }
 }

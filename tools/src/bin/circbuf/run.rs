@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use circbuf_driver::device::pci::PciOptions;
 use circbuf_emulator::ledger::Ledger;
 use circbuf_tools::stdout;
 use clap::parser::ValueSource;
@@ -12,9 +13,9 @@ use crate::config::Config;
 use crate::failure::{Failure, log_line};
 use crate::options::{ArchArgs, DriverArgs, LimitArgs, PaceArgs, ProcArgs, RingArgs, SourceArgs};
 use crate::parse::Seconds;
-use crate::plan::{DriverPlan, device_paths};
-use crate::session::{Outcome, run_embedded, run_foreign};
-use crate::{report, session};
+use crate::plan::{DriverPlan, Place, device_places};
+use crate::report;
+use crate::session::{Outcome, RunLimits, run_embedded, run_foreign};
 
 /// The options of `circbuf run`.
 #[derive(Debug, Args)]
@@ -23,6 +24,8 @@ Examples:
   circbuf run --seconds 20 --archive A        an emulated camera, archived
   circbuf run --device /dev/shm/ring          the ring of `circbuf emulate --ring /dev/shm/ring`
   circbuf run --device D0 --device D1         two of them
+  circbuf run --device vfio-user:/tmp/cam     the function of `circbuf emulate --socket /tmp/cam`
+  circbuf run --device vfio:0000:01:00.0      a PCI function that scripts/vfio-bind.sh has bound
   circbuf run pictures/ 10 --proc decode=-    a folder of JPEG or .npy, measured
   ffmpeg ... -f yuv4mpegpipe - | circbuf run --source y4m:-")]
 pub(crate) struct RunArgs {
@@ -77,7 +80,7 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
     args.source.fill(config.source);
     args.ring.fill(config.ring);
     args.pace.fill(config.pace);
-    if let (None, Some(option)) = (&args.arch.dir, typed::<ArchArgs>(matches)) {
+    if let (None, Some(option)) = (&args.arch.dir, typed::<ArchArgs>(matches).first()) {
         return Err(Failure::usage(format!("{option} has no meaning without --archive DIR")));
     }
     let driver = DriverPlan { driver: args.driver, proc: args.proc, arch: args.arch };
@@ -85,33 +88,24 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
         return Err(Failure::usage("--json and --proc decode=- both want stdout; name a file"));
     }
     let announce = |what: &str| log_line(&format!("circbuf: {what}"));
-    let paths = device_paths(&driver.driver)?;
-    let outcomes = if paths.is_empty() {
+    let places = device_places(&driver.driver)?;
+    let outcomes = if places.is_empty() {
         let (source, ring, pace, limits) = (args.source, args.ring, args.pace, args.limits);
         let camera = CameraPlan { source, ring, pace, limits };
         run_embedded(&camera.channels()?, None, &driver, announce)?
     } else {
-        refuse_camera_options(matches)?;
+        let all_pci = places.iter().all(|place| matches!(place, Place::Pci(_)));
+        // The ring of a PCI function is the driver's, and the function can be asked to wait.
+        let but: &[&str] = if all_pci { &["--ring-bytes", "--lossless"] } else { &[] };
+        refuse_camera_options(matches, but)?;
+        let ring_bytes = args.ring.ring_bytes.filter(|_| all_pci).map(|bytes| bytes.0);
+        let pci = PciOptions { ring_bytes, credit: all_pci && args.pace.lossless };
         let seconds = args.limits.seconds.map(|seconds| seconds.duration());
-        let limits = session::RunLimits { seconds, frames: args.limits.frames };
-        run_foreign(&paths, &driver, limits, announce)?
+        let limits = RunLimits { seconds, frames: args.limits.frames };
+        run_foreign(&places, pci, &driver, limits, announce)?
     };
     print_books(&outcomes, args.json, driver.occupies_stdout())?;
     judge(&outcomes, &driver.driver)
-}
-
-/// Options of the embedded camera say nothing to another one.
-fn refuse_camera_options(matches: &ArgMatches) -> Result<(), Failure> {
-    let typed = typed::<SourceArgs>(matches)
-        .or_else(|| typed::<RingArgs>(matches))
-        .or_else(|| typed::<PaceArgs>(matches));
-    match typed {
-        None => Ok(()),
-        Some(option) => Err(Failure::usage(format!(
-            "{option} is about the embedded camera, but --device names another one; leave one of \
-             them out"
-        ))),
-    }
 }
 
 /// Whether the run as such failed, or else its measures, or else more was lost than may be: of any
@@ -136,12 +130,25 @@ pub(crate) fn open_ledger(camera: &CameraPlan) -> Result<Ledger, Failure> {
     }
 }
 
-/// The first option of the group `A` that was typed. In the environment and in a configuration they
+/// Options of the embedded camera say nothing to another one, but for these.
+fn refuse_camera_options(matches: &ArgMatches, but: &[&str]) -> Result<(), Failure> {
+    let typed = [typed::<SourceArgs>, typed::<RingArgs>, typed::<PaceArgs>];
+    let mut typed = typed.into_iter().flat_map(|typed| typed(matches));
+    match typed.find(|option| !but.contains(&option.as_str())) {
+        None => Ok(()),
+        Some(option) => Err(Failure::usage(format!(
+            "{option} is about the embedded camera, but --device names another one; leave one of \
+             them out"
+        ))),
+    }
+}
+
+/// The options of the group `A` that were typed. In the environment and in a configuration they
 /// may stand for other runs.
-fn typed<A: Args>(matches: &ArgMatches) -> Option<String> {
+fn typed<A: Args>(matches: &ArgMatches) -> Vec<String> {
     let group = A::augment_args(clap::Command::new("group"));
-    let mut typed = group.get_arguments().filter(|arg| is_typed(matches, arg.get_id().as_str()));
-    typed.find_map(|arg| arg.get_long()).map(|name| format!("--{name}"))
+    let typed = group.get_arguments().filter(|arg| is_typed(matches, arg.get_id().as_str()));
+    typed.filter_map(|arg| arg.get_long()).map(|name| format!("--{name}")).collect()
 }
 
 fn is_typed(matches: &ArgMatches, id: &str) -> bool {

@@ -1,12 +1,13 @@
 //! One run from the first frame to the books: cameras if they are embedded, and a pipeline for each channel.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use circbuf_driver::capture::Origin;
 use circbuf_driver::device::Device;
+use circbuf_driver::device::pci::PciOptions;
 use circbuf_driver::pipeline::{Channel, EndedBy, Finished, Limits, LossLimit, Pipeline};
 use circbuf_driver::slab::SlabPool;
 use circbuf_driver::stats::Snapshot;
@@ -18,7 +19,7 @@ use crate::camera::{CameraPlan, ReadyCamera};
 use crate::channel::ChannelOf;
 use crate::failure::Failure;
 use crate::open::{describe, open_all};
-use crate::plan::{Decoded, DriverPlan, draw_session};
+use crate::plan::{Decoded, DriverPlan, Place, draw_session};
 use crate::run::open_ledger;
 use crate::status::{StatusLine, interruption, wait};
 
@@ -102,9 +103,10 @@ fn describe_camera(ready: &ReadyCamera, ring_file: Option<&Path>) -> String {
     format!("{}, {}, ring of {ring_bytes} bytes {place}", ready.source, ready.pace)
 }
 
-/// Drives the rings of somebody else.
+/// Drives the devices of somebody else; PCI functions are brought up as `pci` says.
 pub(crate) fn run_foreign(
-    paths: &[PathBuf],
+    places: &[Place],
+    pci: PciOptions,
     driver: &DriverPlan,
     limits: RunLimits,
     announce: impl Fn(&str),
@@ -114,14 +116,18 @@ pub(crate) fn run_foreign(
     let of_channel =
         Limits { frames: limits.frames, silence: Some(timeout), lost: driver.loss_limit() };
     let mut opened = Vec::new();
-    for ((device, waited), (path, channel)) in open_all(paths, driver, &interrupted)?
-        .into_iter()
-        .zip(paths.iter().zip(ChannelOf::all(paths.len())))
+    let devices = open_all(places, pci, driver, &interrupted)?;
+    for ((device, waited), (place, channel)) in
+        devices.into_iter().zip(places.iter().zip(ChannelOf::all(places.len())))
     {
-        announce(&channel.says(&describe(path, &device)));
-        let name = path.display().to_string();
-        // The driver was there first: what completed between two of its looks is its own as well.
-        opened.push(Opened { name, device, limits: of_channel, from_oldest: waited, credit: None });
+        let name = place.to_string();
+        announce(&channel.says(&describe(&name, &device)));
+        let is_pci = matches!(place, Place::Pci(_));
+        let credit = (is_pci && pci.credit).then(|| Arc::new(AtomicU64::new(0)));
+        // A driver that was there first: what completed between two of its looks is its own as well. A PCI
+        // function writes nothing before it is asked to.
+        let from_oldest = waited && !is_pci;
+        opened.push(Opened { name, device, limits: of_channel, from_oldest, credit });
     }
     let end = limits.seconds.map(|seconds| Instant::now() + seconds);
     let driven = start(opened, driver)?;

@@ -1,0 +1,138 @@
+//! Messages of vfio-user over a stream, with the file descriptors that go along with them.
+
+use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    connect, recvmsg, sendmsg, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+/// Descriptors that a reply may carry.
+const FDS_MAX: usize = 4;
+
+/// Size of a message's header.
+pub(super) const HEADER_BYTES: usize = 16;
+
+/// The header of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) id: u16,
+    pub(super) command: u16,
+    /// The header included.
+    pub(super) message_bytes: u32,
+    pub(super) flags: u32,
+    pub(super) errno: u32,
+}
+
+impl Header {
+    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..2].copy_from_slice(&self.id.to_le_bytes());
+        bytes[2..4].copy_from_slice(&self.command.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.message_bytes.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.flags.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.errno.to_le_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8; HEADER_BYTES]) -> Header {
+        let u16_at = |at| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let u32_at = |at| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
+        Header {
+            id: u16_at(0),
+            command: u16_at(2),
+            message_bytes: u32_at(4),
+            flags: u32_at(8),
+            errno: u32_at(12),
+        }
+    }
+}
+
+/// A connection on which nothing waits for ever.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: UnixStream,
+    /// How long the server may take to read a request, or to answer it.
+    patience: Duration,
+}
+
+impl Wire {
+    pub(super) fn connect(path: &Path, patience: Duration) -> io::Result<Wire> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        // Before it connects: a server that does not accept would be waited for as well.
+        let limit = TimeVal::milliseconds(patience.as_millis() as i64);
+        setsockopt(&socket, sockopt::SendTimeout, &limit)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
+        let connected = connect(socket.as_raw_fd(), &UnixAddr::new(path)?);
+        let wire = Wire { stream: UnixStream::from(socket), patience };
+        connected.map_err(|errno| wire.timely(errno))?;
+        Ok(wire)
+    }
+
+    /// Sends a whole message.
+    pub(super) fn send(&self, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
+        let rights = [ControlMessage::ScmRights(fds)];
+        let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+        let (fd, flags) = (self.stream.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        let sent = sendmsg::<()>(fd, &[IoSlice::new(message)], rights, flags, None)
+            .map_err(|errno| self.timely(errno))?;
+        match sent == message.len() {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read its requests")),
+        }
+    }
+
+    /// Receives a header, and the descriptors that came with it.
+    pub(super) fn header(&self) -> io::Result<(Header, Vec<OwnedFd>)> {
+        let (mut bytes, mut fds) = ([0; HEADER_BYTES], Vec::new());
+        let mut filled = 0;
+        while filled < HEADER_BYTES {
+            filled += self.receive(&mut bytes[filled..], &mut fds)?;
+        }
+        Ok((Header::parse(&bytes), fds))
+    }
+
+    /// Receives what stands behind a header.
+    pub(super) fn body(&self, bytes: &mut [u8]) -> io::Result<()> {
+        (&self.stream).read_exact(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => self.timely(Errno::EAGAIN),
+            _ => error,
+        })
+    }
+
+    fn receive(&self, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        let mut room = nix::cmsg_space!([RawFd; FDS_MAX]);
+        let mut parts = [IoSliceMut::new(bytes)];
+        let fd = self.stream.as_raw_fd();
+        let message = recvmsg::<()>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)
+            .map_err(|errno| self.timely(errno))?;
+        for rights in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(received) = rights {
+                // SAFETY: the kernel made these descriptors for this process a moment ago, and nobody
+                // else knows their numbers.
+                fds.extend(received.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        match message.bytes {
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server has hung up")),
+            bytes => Ok(bytes),
+        }
+    }
+
+    fn timely(&self, errno: Errno) -> io::Error {
+        match errno {
+            Errno::EAGAIN | Errno::EINPROGRESS => io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {} s", self.patience.as_secs_f64()),
+            ),
+            errno => errno.into(),
+        }
+    }
+}
