@@ -46,7 +46,7 @@ pub struct Options {
     pub origin: Origin,
     /// When to end without being told.
     pub limits: Limits,
-    /// Makes the camera wait for the driver, as no camera does: see [`Capture::set_credit`].
+    /// Makes the camera wait for the driver, as no camera does: see [`set_credit`](crate::capture::Capture::set_credit).
     pub credit: Option<Arc<AtomicU64>>,
     /// What the threads do while there is nothing to do.
     pub wait: Wait,

@@ -2,7 +2,7 @@
 //!
 //! Where the device counts what it writes, the tail follows its counters: what was missed is
 //! known exactly. Where it has a pointer that stands behind the last frame, the tail counts what lies
-//! between two places of that ([`pointed`]). Where there are only bytes, it polls the slot or the trailer
+//! between two places of that (`pointed`). Where there are only bytes, it polls the slot or the trailer
 //! that has to come next, and estimates.
 //!
 //! A tail has neither thread nor clock: each call of [`Tail::poll`] is one bounded step.
