@@ -58,6 +58,8 @@ all() {
     scripts/bench-archive.sh --mib 2048
   section "Capturing while archiving" "Every 100th frame is archived, the camera at full speed waits for the driver, the worker runs inline. Goal: 0.95 of not archiving." \
     scripts/bench-archiving.sh
+  section "A PCI function" "Over vfio-user, against a ring of the camera's own. Goals: throughput 0.9, latency at most 2." \
+    scripts/bench-pci.sh
   section "CPU at 1000 frames a second" "Frames of 180 KB, archived; seconds of CPU a second." \
     scripts/measure-cpu.sh adaptive
 }
