@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// Size of a message's header: id, command (u16), size, flags, error (u32).
@@ -170,7 +171,13 @@ fn receive(stream: &UnixStream, bytes: &mut [u8], fds: &mut Received) -> io::Res
     let mut room = nix::cmsg_space!([RawFd; FDS_MAX]);
     let mut parts = [IoSliceMut::new(bytes)];
     let (fd, flags) = (stream.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
-    let message = recvmsg::<()>(fd, &mut parts, Some(&mut room), flags)?;
+    let received = loop {
+        match recvmsg::<()>(fd, &mut parts, Some(&mut room), flags) {
+            Err(Errno::EINTR) => {}
+            received => break received,
+        }
+    };
+    let message = received?;
     for rights in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = rights {
             fds.0.extend(received);
@@ -186,7 +193,10 @@ fn send(stream: &UnixStream, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
     let mut rights = if fds.is_empty() { &[][..] } else { &rights[..] };
     let mut sent = 0;
     while sent < bytes.len() {
-        sent += sendmsg::<()>(fd, &[IoSlice::new(&bytes[sent..])], rights, flags, None)?;
+        sent += match sendmsg::<()>(fd, &[IoSlice::new(&bytes[sent..])], rights, flags, None) {
+            Err(Errno::EINTR) => continue,
+            sent => sent?,
+        };
         rights = &[];
     }
     Ok(())

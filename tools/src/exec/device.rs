@@ -56,7 +56,8 @@ impl Devices {
         let ring = |(channel, (node, file)): (usize, (Node, OwnedFd))| {
             let file = File::from(file);
             let metadata = file.metadata()?;
-            // Not even by another way is the ring to be opened for writing.
+            // Nor is the ring to be opened for writing by another way; its owner still can, who may change
+            // this, and root.
             file.set_permissions(Permissions::from_mode(0o444))?;
             let header = match firmware {
                 Firmware::Nc353 => None,

@@ -75,7 +75,7 @@ pub enum PciError {
     },
     /// The device does not answer as one that is there.
     #[error(
-        "{device}: the device is gone ({how}); what it had completed before was read; start it, and \
+        "{device}: the device is gone ({how}); what it completed last may not have been read; start it, and \
          this driver, again"
     )]
     Gone {

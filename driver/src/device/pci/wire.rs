@@ -62,6 +62,17 @@ pub(super) struct Wire {
     patience: Duration,
 }
 
+/// Calls again what a signal, or work of the kernel's in this thread, has interrupted: with a time limit on a
+/// socket the kernel itself never does.
+fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            called => return called,
+        }
+    }
+}
+
 impl Wire {
     pub(super) fn connect(path: &Path, patience: Duration) -> io::Result<Wire> {
         let flags = SockFlag::SOCK_CLOEXEC;
@@ -70,7 +81,8 @@ impl Wire {
         let limit = TimeVal::milliseconds(patience.as_millis() as i64);
         setsockopt(&socket, sockopt::SendTimeout, &limit)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
-        let connected = connect(socket.as_raw_fd(), &UnixAddr::new(path)?);
+        let address = UnixAddr::new(path)?;
+        let connected = uninterrupted(|| connect(socket.as_raw_fd(), &address));
         let wire = Wire { stream: UnixStream::from(socket), patience };
         connected.map_err(|errno| wire.timely(errno))?;
         Ok(wire)
@@ -81,7 +93,8 @@ impl Wire {
         let rights = [ControlMessage::ScmRights(fds)];
         let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
         let (fd, flags) = (self.stream.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
-        let sent = sendmsg::<()>(fd, &[IoSlice::new(message)], rights, flags, None)
+        let parts = [IoSlice::new(message)];
+        let sent = uninterrupted(|| sendmsg::<()>(fd, &parts, rights, flags, None))
             .map_err(|errno| self.timely(errno))?;
         match sent == message.len() {
             true => Ok(()),
@@ -111,8 +124,14 @@ impl Wire {
         let mut room = nix::cmsg_space!([RawFd; FDS_MAX]);
         let mut parts = [IoSliceMut::new(bytes)];
         let fd = self.stream.as_raw_fd();
-        let message = recvmsg::<()>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)
-            .map_err(|errno| self.timely(errno))?;
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = loop {
+            match recvmsg::<()>(fd, &mut parts, Some(&mut room), flags) {
+                Err(Errno::EINTR) => {}
+                received => break received,
+            }
+        };
+        let message = received.map_err(|errno| self.timely(errno))?;
         for rights in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(received) = rights {
                 // SAFETY: the kernel made these descriptors for this process a moment ago, and nobody
