@@ -4,6 +4,8 @@
 use circbuf_tests::fuzzing::{Target, check_config, config_seeds};
 
 // The reader belongs to the program, not to a library.
+#[path = "../../../tools/src/bin/circbuf/channel.rs"]
+mod channel;
 #[path = "../../../tools/src/bin/circbuf/config.rs"]
 mod config;
 #[path = "../../../tools/src/bin/circbuf/failure.rs"]
