@@ -1,0 +1,113 @@
+"""What a driver made of one scenario: judged by itself, and held against another device's.
+
+  compare.py MODE RUN [REFERENCE]
+
+MODE is that of the scenario. RUN and REFERENCE are prefixes of files: .ledger, .books (run --json), .verdict (verify
+--json) and .frames (archive ls --json). Prints a line and ends with 0, or what differs and ends with 1.
+"""
+import json
+import sys
+
+# Wall clocks, and what the driver alone knows: where in its archive a frame stands.
+FRAME = ("sequence", "epoch", "cursor", "lost_before", "length", "width", "height", "quality2", "color_mode",
+         "header_synthesised")
+# Allowed on a device that has no counters, a camera's node: the driver counts frames and bytes from where it
+# attached, and behind a frame whose end is damaged it estimates.
+NUMBERS_OF_A_DRIVER = ("sequence", "epoch", "cursor", "lost_before")
+EMITTED = ("number", "epoch", "start", "length", "crc32c", "faults", "damaged", "undetectable")
+RING = ("bytes", "frames_detected", "passed", "lost", "frames_expected", "lost_is", "numbered_by")
+ESTIMATED = ("frames_expected", "lost_is", "numbered_by")
+
+
+class Run:
+    def __init__(self, prefix):
+        def load(name):
+            with open(f"{prefix}.{name}", encoding="utf-8") as file:
+                return json.load(file)
+
+        with open(prefix + ".ledger", encoding="utf-8") as file:
+            self.ledger = [json.loads(line) for line in file]
+        self.books, self.verdict = load("books"), load("verdict")
+        self.frames = load("frames")["frames"]
+        self.has_counters = self.books["ring"]["numbered_by"] == "camera"
+        number_of = {(entry["length"], entry["sec"], entry["usec"]): entry["number"] for entry in self.ledger}
+        self.delivered = [number_of[frame["length"], frame["sec"], frame["usec"]] for frame in self.frames]
+
+    def misdeeds(self, mode):
+        """What no device may do, whatever others do."""
+        verdict = self.verdict
+        refused = {
+            "the books do not close": not self.books["closes"],
+            "damaged frames were accepted": verdict["delivered_damaged"] or verdict["damage"]["accepted"],
+            "the books differ from archive and ledger": verdict["books"],
+            "a frame was delivered twice or out of turn": self.delivered != sorted(set(self.delivered)),
+        }
+        if mode != "timed" and self.has_counters:
+            refused |= {
+                "frames were overrun, the machine cannot follow":
+                    verdict["missed"] or verdict["overwritten"] or self.books["ring"]["lost"]["overrun"],
+                "good frames were refused": verdict["refused_good"],
+                "not every damaged frame was found": verdict["damage"]["found"] != verdict["damage"]["damaged"],
+            }
+        return [what for what, is_so in refused.items() if is_so]
+
+    def table(self, numbered):
+        """All that has to be equal; with numbers and cursors if both devices' frames have the camera's."""
+        def chosen(thing, names, but):
+            return {name: thing[name] for name in names if numbered or name not in but}
+
+        not_said = {"schema", "lost_is", "archive"}
+        return {
+            "emitted": [chosen(entry, EMITTED, ()) for entry in self.ledger],
+            "delivered": self.delivered,
+            "archived": [chosen(frame, FRAME, NUMBERS_OF_A_DRIVER) for frame in self.frames],
+            "ring": chosen(self.books["ring"], RING, ESTIMATED),
+            "arch": {name: self.books["consumers"]["arch"][name]
+                     for name in ("expected", "delivered", "policy", "lost")},
+            "verdict": {name: told for name, told in self.verdict.items() if name not in not_said},
+        }
+
+
+def excused(run, reference):
+    """Good frames that may be missing. A node's pointer tells ends of frames and no numbers: if the driver comes to
+    look only when the frame behind one with a damaged end is over, too, it cannot tell where that one began."""
+    damaged = {entry["number"] for entry in run.ledger if entry["damaged"]}
+    missing = set(reference.delivered) - set(run.delivered)
+    extra = set(run.delivered) - set(reference.delivered)
+    if run.has_counters or not missing or extra or not all(number - 1 in damaged for number in missing):
+        return set()
+    return missing
+
+
+def main():
+    mode, run = sys.argv[1], Run(sys.argv[2])
+    faults, said = run.misdeeds(mode), ""
+    if len(sys.argv) > 3 and mode != "timed":
+        reference = Run(sys.argv[3])
+        excuse = excused(run, reference)
+        if excuse:
+            said = f", looked too late for {sorted(excuse)}"
+        numbered = run.has_counters and reference.has_counters
+        own, other = run.table(numbered), reference.table(numbered)
+        for part in own if not excuse else ("emitted",):
+            if own[part] != other[part]:
+                faults.append(f"{part} differs: {difference(own[part], other[part])}")
+    lost = run.books["ring"]["lost"]
+    print(f"{len(run.ledger)} emitted, {len(run.delivered)} delivered, torn {lost['torn']}, "
+          f"corrupt {lost['corrupt']}, overrun {lost['overrun']} ({run.books['ring']['lost_is']}){said}")
+    for fault in faults:
+        print(f"  {fault}")
+    sys.exit(bool(faults))
+
+
+def difference(own, other):
+    """The first thing that is not equal."""
+    if isinstance(own, list) and len(own) == len(other):
+        own, other = dict(enumerate(own)), dict(enumerate(other))
+    if isinstance(own, dict):
+        return {name: (own.get(name), other.get(name)) for name in {**own, **other}
+                if own.get(name) != other.get(name)}
+    return own, other
+
+
+main()
