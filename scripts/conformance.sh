@@ -19,27 +19,31 @@ source "$here/conformance/devices.sh"
 devices=$(for device in "$@"; do printf '%s\n' "$(reference "$device")" "$device"; done | sort -u)
 failed=0
 
-# play SCENARIO MODE OPTIONS...: on all devices at once.
-play() {
-  local name=$1 mode=$2 device prefix against verdict runs=()
+# begin SCENARIO MODE OPTIONS...: on all devices at once.
+begin() {
+  local name=$1 mode=$2 device
   shift 2
   for device in $devices; do
     is_played "$device" "$mode" || continue
     "run_$device" "$scratch/$name.$device" "$@" &
-    runs+=("$device" $!)
     children+=($!)
+    begun+=("$name $mode $device $!")
   done
-  set -- "${runs[@]}"
-  while [ $# -gt 0 ]; do
-    device=$1 prefix=$scratch/$name.$1
-    wait "$2" || fail "$name on $device: $(cat "$prefix.log" "$prefix.camera" 2> /dev/null)"
-    shift 2
+}
+
+# finish: waits for all that were begun, and only then judges, which costs CPU.
+finish() {
+  local run name mode device pid prefix
+  for run in "${begun[@]}"; do
+    read -r name mode device pid <<< "$run"
+    prefix=$scratch/$name.$device
+    wait "$pid" || fail "$name on $device: $(cat "$prefix.log" "$prefix.camera" 2> /dev/null)"
   done
-  set -- "${runs[@]}"
-  while [ $# -gt 0 ]; do
-    judged "$name" "$mode" "$1"
-    shift 2
+  for run in "${begun[@]}"; do
+    read -r name mode device pid <<< "$run"
+    judged "$name" "$mode" "$device"
   done
+  begun=() children=()
 }
 
 # judged SCENARIO MODE DEVICE
@@ -55,8 +59,12 @@ judged() {
   fi
 }
 
+begun=()
 while IFS='|' read -r name mode options; do
-  play "$name" "$mode" $options
+  begin "$name" "$mode" $options
+  # Two scenarios at a time, most of which is waiting.
+  [ "$(printf '%s\n' "${begun[@]%% *}" | sort -u | wc -l)" -lt 2 ] || finish
 done < <(scenarios)
+[ ${#begun[@]} = 0 ] || finish
 [ $failed = 0 ] || fail "$failed of the above are not as they have to be"
 ok "$(scenarios | wc -l) scenarios are the same on: $*"

@@ -101,12 +101,12 @@ def main():
 
 
 def difference(own, other):
-    """The first thing that is not equal."""
+    """The first things that are not equal."""
     if isinstance(own, list) and len(own) == len(other):
         own, other = dict(enumerate(own)), dict(enumerate(other))
     if isinstance(own, dict):
-        return {name: (own.get(name), other.get(name)) for name in {**own, **other}
-                if own.get(name) != other.get(name)}
+        unequal = [name for name in {**own, **other} if own.get(name) != other.get(name)]
+        return {name: (own.get(name), other.get(name)) for name in unequal[:3]}
     return own, other
 
 

@@ -27,7 +27,7 @@ run_node() {
   local prefix=$1 ended=0
   shift
   circbuf exec $camera_options "$@" --ledger "$prefix.ledger" --delay 2 -- \
-    "${drive[@]}" --device /dev/circbuf0 $node_options --timeout 5 --archive "$prefix.archive" \
+    "${drive[@]}" --device /dev/circbuf0 $node_options --timeout 3 --archive "$prefix.archive" \
     > "$prefix.books" 2> "$prefix.log" < /dev/null || ended=$?
   [ "$ended" = 1 ] && [ "$(json "$prefix.books" 'o["ended_by"]')" = silence ]
 }
@@ -52,7 +52,7 @@ run_vfio-user() {
 }
 
 # reference DEVICE: what it is held against: a ring file, without headers where the device has none.
-reference() { case $1 in vfio*) echo bare ;; *) echo file ;; esac; }
+reference() { case $1 in vfio* | bare) echo bare ;; *) echo file ;; esac; }
 
 # is_played DEVICE MODE: whether the device can have these faults.
 is_played() { [ "$2" != stamped ] || [ "$(reference "$1")" = file ]; }
