@@ -2,7 +2,7 @@
 # The driver against a real kernel's VFIO, on any machine: boots a virtual machine whose IOMMU is switched on and
 # whose PCI bus has our emulated camera, and runs `circbuf run --device vfio:...` in there. Frames that the
 # guest archived are held against the camera's ledger out here, and every mistake of a set-up is made in there
-# once (guest/checks.sh).
+# once (guest/checks.sh); and the scenarios of conformance.sh are driven through it (guest/conformance.sh).
 #   vfio-guest.sh [--repeat N]
 # Neither root nor KVM is needed. QEMU (10.1 or newer) and a Debian kernel are fetched once, into
 # CIRCBUF_GUEST_DIR (default: ~/.cache/circbuf-guest), unless this machine has such a QEMU. With
@@ -25,6 +25,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 source "$here/common.sh"
 source "$here/guest/fetch.sh"
 source "$here/guest/image.sh"
+source "$here/guest/conformance.sh"
 [ "$(uname -m)" = x86_64 ] || fail "needs an x86-64 machine, whose programs the guest can run"
 need awk find flock gzip ldd strip tar timeout
 
@@ -113,6 +114,7 @@ one_run() {
 make_image "$scratch/image" "$(command -v circbuf)"
 boot no-iommu
 boot no-remapping -device intel-iommu,intremap=off -device pci-serial
+conformance
 for run in $(seq "$repeat"); do
   started=$SECONDS
   one_run

@@ -173,6 +173,28 @@ rebinding() {
   streams after-rebind 20 sh -c
 }
 
+# conforms: drives each camera through its scenario, four at a time, and numbers what comes of them by their slots.
+conforms() {
+  ulimit -l 65536
+  number=0
+  for camera in $(find_function 0x1af4:0x10fc); do
+    vfio-bind.sh "$camera" > /tmp/out 2>&1 || bad "vfio-bind.sh: $(cat /tmp/out)"
+    result=/tmp/results/$number
+    {
+      circbuf run --device "vfio:$camera" --slab-bytes 8MiB --wait sleep --archive $result --arch-policy every \
+        --arch-queue 400 --durability none --json > $result.books 2> $result.log
+      echo $? > $result.ended
+    } &
+    number=$((number + 1))
+    if [ $((number % 4)) = 0 ]; then wait; fi
+  done
+  wait
+  for ended in /tmp/results/*.ended; do
+    if [ "$(cat "$ended")" != 0 ]; then bad "$ended: $(cat "$ended" "${ended%.ended}.log")"; fi
+  done
+  ok "drove $number cameras"
+}
+
 mkdir -m 777 /tmp/results
 case ${checks:-camera} in
   camera)
@@ -183,6 +205,10 @@ case ${checks:-camera} in
     in_use
     surprises
     rebinding
+    ;;
+  conformance)
+    load_vfio
+    conforms
     ;;
   no-iommu)
     load_vfio
