@@ -46,10 +46,10 @@ finish() {
   begun=() children=()
 }
 
-# judged SCENARIO MODE DEVICE
+# judged SCENARIO MODE DEVICE: `bare` and `file` come first in $devices, so that they can be held against.
 judged() {
-  local prefix=$scratch/$1.$3 against=$scratch/$1.$(reference "$3") said
-  [ -e "$against.frames" ] || [ "$against" = "$prefix" ] || judge "$2" "$against" > /dev/null || true
+  local prefix=$scratch/$1.$3 against said
+  against=$scratch/$1.$(reference "$3")
   [ "$against" != "$prefix" ] || against=
   if said=$(judge "$2" "$prefix" ${against:+"$against"}); then
     printf '%-12s %-10s %s\n' "$1" "$3" "$said"

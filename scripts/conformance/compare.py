@@ -15,8 +15,10 @@ FRAME = ("sequence", "epoch", "cursor", "lost_before", "length", "width", "heigh
 # attached, and behind a frame whose end is damaged it estimates.
 NUMBERS_OF_A_DRIVER = ("sequence", "epoch", "cursor", "lost_before")
 EMITTED = ("number", "epoch", "start", "length", "crc32c", "faults", "damaged", "undetectable")
-RING = ("bytes", "frames_detected", "passed", "lost", "frames_expected", "lost_is", "numbered_by")
-ESTIMATED = ("frames_expected", "lost_is", "numbered_by")
+RING = ("bytes", "frames_detected", "passed", "torn", "overrun", "corrupt", "frames_expected", "lost_is", "numbered_by")
+# Nor does such a device tell how many frames a stretch was whose last trailer is damaged: the books say "estimated",
+# and more corrupt frames may be in them than there were. What became of the frames there were is the verdict's.
+ESTIMATED = ("frames_expected", "lost_is", "numbered_by", "frames_detected", "corrupt")
 
 
 class Run:
@@ -51,6 +53,9 @@ class Run:
             }
         return [what for what, is_so in refused.items() if is_so]
 
+    def ring(self):
+        return self.books["ring"] | self.books["ring"]["lost"]
+
     def table(self, numbered):
         """All that has to be equal; with numbers and cursors if both devices' frames have the camera's."""
         def chosen(thing, names, but):
@@ -61,7 +66,7 @@ class Run:
             "emitted": [chosen(entry, EMITTED, ()) for entry in self.ledger],
             "delivered": self.delivered,
             "archived": [chosen(frame, FRAME, NUMBERS_OF_A_DRIVER) for frame in self.frames],
-            "ring": chosen(self.books["ring"], RING, ESTIMATED),
+            "ring": chosen(self.ring(), RING, ESTIMATED),
             "arch": {name: self.books["consumers"]["arch"][name]
                      for name in ("expected", "delivered", "policy", "lost")},
             "verdict": {name: told for name, told in self.verdict.items() if name not in not_said},
@@ -89,6 +94,8 @@ def main():
             said = f", looked too late for {sorted(excuse)}"
         numbered = run.has_counters and reference.has_counters
         own, other = run.table(numbered), reference.table(numbered)
+        if not numbered and run.ring()["corrupt"] < reference.ring()["corrupt"]:
+            faults.append("too few corrupt frames are in the books")
         for part in own if not excuse else ("emitted",):
             if own[part] != other[part]:
                 faults.append(f"{part} differs: {difference(own[part], other[part])}")
