@@ -237,6 +237,9 @@ pub struct RingBook {
     /// "exact" where frames were counted all the time, so that it is known what was overrun, else
     /// "estimated".
     pub lost_is: &'static str,
+    /// Whose numbers and cursors frames have: "camera" where its counters tell them, else "driver", which
+    /// counts from where it attached.
+    pub numbered_by: &'static str,
     /// Smallest distance between writer and reader; `None` where no counter tells it.
     pub headroom_bytes_min: Option<u64>,
 }

@@ -47,6 +47,7 @@ impl View {
                 passed: books.passed,
                 lost: RingLost { overrun: books.overrun, torn: books.torn, corrupt: books.corrupt },
                 lost_is: if books.estimated { "estimated" } else { "exact" },
+                numbered_by: if self.device.registers().is_some() { "camera" } else { "driver" },
                 headroom_bytes_min: books.headroom_bytes_min,
             },
             consumers: ConsumerBooks {

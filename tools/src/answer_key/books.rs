@@ -66,9 +66,12 @@ impl RunBooks {
         self.number("ring.frames_expected")
     }
 
-    /// Whether the driver numbered the frames itself.
+    /// Whether the driver numbered the frames itself: where they are not the camera's, its numbers and
+    /// cursors differ from the ledger's, though none may be lost.
     pub(super) fn is_estimated(&self) -> Option<bool> {
-        self.object["ring"]["lost_is"].as_str().map(|lost_is| lost_is == "estimated")
+        let ring = &self.object["ring"];
+        let lost_is = ring["lost_is"].as_str()?;
+        Some(lost_is == "estimated" || ring["numbered_by"] == "driver")
     }
 
     fn number(&self, path: &str) -> Option<u64> {
@@ -123,4 +126,21 @@ fn numbers_of_the_ledger(comparison: &Comparison, all: bool) -> Vec<(&'static st
         // A loss without a slab may tell a refusal as well, if the archive is not our driver's.
         ("consumers.arch.policy", columns.not_archived.saturating_sub(archive_lost)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_driver_without_counters_are_its_own_though_it_lost_nothing() {
+        let is_estimated = |lost_is, numbered_by| {
+            let ring = serde_json::json!({ "lost_is": lost_is, "numbered_by": numbered_by });
+            RunBooks::of(serde_json::json!({ "ring": ring })).is_estimated()
+        };
+        assert_eq!(is_estimated("exact", "camera"), Some(false));
+        assert_eq!(is_estimated("exact", "driver"), Some(true));
+        assert_eq!(is_estimated("estimated", "camera"), Some(true));
+        assert_eq!(RunBooks::of(serde_json::json!({})).is_estimated(), None);
+    }
 }
