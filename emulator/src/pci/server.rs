@@ -1,9 +1,10 @@
 //! A function behind one connection of vfio-user.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use circbuf_abi::pci::{BAR_BYTES, MSIX_BAR, REGISTER_BAR, STATUS_BAR, VECTORS, config};
@@ -62,15 +63,11 @@ pub fn serve(stream: UnixStream, function: &mut Function) -> Result<(), ServeErr
 /// A listener, and the one stream that waits there to be accepted: the crate's server takes no stream.
 /// The socket has a name for a moment, in a folder that is closed to others.
 fn private_pair() -> io::Result<(UnixListener, UnixStream)> {
-    let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("circbuf-XXXXXX"))?;
-    let path = folder.join("vfio-user");
-    let pair =
-        UnixListener::bind(&path).and_then(|listener| Ok((listener, UnixStream::connect(&path)?)));
-    let removed = std::fs::remove_file(&path).and_then(|()| std::fs::remove_dir(&folder));
-    if let Err(error) = removed {
-        log::debug!("{}: {error}", folder.display());
-    }
-    pair
+    let only_ours = Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().prefix("circbuf-").permissions(only_ours).tempdir()?;
+    let path = folder.path().join("vfio-user");
+    let listener = UnixListener::bind(&path)?;
+    Ok((listener, UnixStream::connect(&path)?))
 }
 
 fn irqs() -> Vec<IrqInfo> {
