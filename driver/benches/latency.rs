@@ -3,10 +3,12 @@
 //!
 //! `cargo bench -p circbuf-driver --bench latency`. Camera and driver take turns: a frame that the driver
 //! follows while it is written, one that it copies at its end, one that is waited for and copied without
-//! any driver, and a bare notification. A thread spins on each side, so that two cores are needed.
+//! any driver, one of which no more than the last burst is copied so, and a bare notification. A thread
+//! spins on each side, so that two cores are needed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +34,8 @@ const ROUNDS: u64 = 3000;
 const FOLLOW_BYTES: u64 = 1 << 10;
 /// What the camera writes before it pauses.
 const BURST_BYTES: u64 = 4096;
+/// Payload in the last burst of a frame, in front of a chunk with the trailer and the gap.
+const LAST_BYTES: u32 = (slot(PAYLOAD_BYTES as u32) % BURST_BYTES) as u32 - 64;
 /// 4 GB/s: faster than any bus of a camera, slower than the driver copies.
 const BURST_PAUSE: Duration = Duration::from_micros(1);
 
@@ -61,7 +65,7 @@ fn spin(pause: Duration) {
     }
 }
 
-/// Emits three frames a round, and one notification.
+/// Emits four frames a round, and one notification.
 fn camera(mut fpga: Fpga, shared: &Shared, base: Instant) {
     let payload: Vec<u8> = (0..PAYLOAD_BYTES).map(|at| (at % 251) as u8).collect();
     let (width, height) = (2048, 1536);
@@ -75,8 +79,8 @@ fn camera(mut fpga: Fpga, shared: &Shared, base: Instant) {
     };
     let now_ns = || base.elapsed().as_nanos() as u64;
     for round in 0..ROUNDS {
-        for frame in 3 * round..3 * round + 3 {
-            shared.wait_for(8 * round + 2 * (frame % 3) + 1);
+        for frame in 4 * round..4 * round + 4 {
+            shared.wait_for(10 * round + 2 * (frame % 4) + 1);
             let time = FrameTime { sec: 1, usec: 0 }.plus_nanos(frame * 1_000_000);
             fpga.begin(&picture, time).unwrap();
             let end = fpga.cursor() + slot(PAYLOAD_BYTES as u32);
@@ -88,7 +92,7 @@ fn camera(mut fpga: Fpga, shared: &Shared, base: Instant) {
             assert_eq!(fpga.step(&payload, BURST_BYTES), Progress::Whole);
             shared.turn.fetch_add(1, Ordering::Release);
         }
-        shared.wait_for(8 * round + 7);
+        shared.wait_for(10 * round + 9);
         spin(Duration::from_micros(20));
         shared.sent_ns.store(now_ns(), Ordering::Relaxed);
         shared.rung.store(round + 1, Ordering::Release);
@@ -103,6 +107,8 @@ struct Measured {
     at_end: Vec<u64>,
     /// Without tail, slabs, books and queue.
     bare: Vec<u64>,
+    /// Nothing but the last burst.
+    finished: Vec<u64>,
     notified: Vec<u64>,
 }
 
@@ -115,6 +121,20 @@ fn wait_and_copy(device: &Device, scratch: &mut [u8]) {
         std::hint::spin_loop();
     }
     let _ = device.ring().copy_frame(start, PAYLOAD_BYTES as u32, scratch, Manner::default());
+}
+
+/// What is left for whoever followed the frame up to its last burst, and that is all: it waits for the end,
+/// copies the burst, and looks at header, trailer and `reserved`. The camera's core wrote all of it last.
+fn wait_and_finish(device: &Device, scratch: &mut [u8]) {
+    let (registers, ring) = (device.registers().unwrap(), device.ring());
+    let start = registers.progress().unwrap().complete;
+    while registers.progress().is_none_or(|progress| progress.complete == start) {
+        std::hint::spin_loop();
+    }
+    let end = start + padded(PAYLOAD_BYTES as u32);
+    let last = padded(LAST_BYTES);
+    let _ = black_box(ring.copy_frame(end - last, LAST_BYTES, scratch, Manner::default()));
+    black_box((ring.header(start), ring.trailer(end), registers.reach()));
 }
 
 fn driver(device: &Arc<Device>, shared: &Shared, base: Instant) -> Measured {
@@ -137,20 +157,26 @@ fn driver(device: &Arc<Device>, shared: &Shared, base: Instant) -> Measured {
             let latency_ns = since(&shared.sent_ns);
             if half == 0 { &mut measured.followed } else { &mut measured.at_end }.push(latency_ns);
             assert_eq!(inlet.try_recv().unwrap().frame.payload()[250], 250);
-            shared.wait_for(8 * round + 2 + 2 * half);
+            shared.wait_for(10 * round + 2 + 2 * half);
         }
         shared.turn.fetch_add(1, Ordering::Release);
         wait_and_copy(device, &mut scratch);
         measured.bare.push(since(&shared.sent_ns));
-        shared.wait_for(8 * round + 6);
-        while capture.step(Moment::now(), Moment::now).unwrap() != Captured::Frame {}
-        drop(inlet.try_recv().unwrap());
+        shared.wait_for(10 * round + 6);
+        shared.turn.fetch_add(1, Ordering::Release);
+        wait_and_finish(device, &mut scratch[..padded(LAST_BYTES) as usize]);
+        measured.finished.push(since(&shared.sent_ns));
+        shared.wait_for(10 * round + 8);
+        for _ in 0..2 {
+            while capture.step(Moment::now(), Moment::now).unwrap() != Captured::Frame {}
+            drop(inlet.try_recv().unwrap());
+        }
         shared.turn.fetch_add(1, Ordering::Release);
         while shared.rung.load(Ordering::Acquire) != round + 1 {
             std::hint::spin_loop();
         }
         measured.notified.push(since(&shared.sent_ns));
-        shared.wait_for(8 * round + 8);
+        shared.wait_for(10 * round + 10);
     }
     measured
 }
@@ -181,6 +207,7 @@ fn main() {
     println!("|---|--:|--:|--:|");
     for (name, values) in [
         ("notification of a spinning thread", &measured.notified),
+        ("notification, the last burst and the lines that tell of it alone", &measured.finished),
         ("end of frame to checked in the slab, followed", &measured.followed),
         ("the same, copied at its end", &measured.at_end),
         ("notification and copy alone", &measured.bare),

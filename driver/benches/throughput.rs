@@ -36,7 +36,18 @@ const TURN_BYTES: usize = 1 << 30;
 struct Shared {
     /// Everything below may be overwritten.
     credit: Arc<AtomicU64>,
+    /// How long the camera has waited for that in this turn: where it never does, the camera is the limit.
+    waited_ns: AtomicU64,
     ends: AtomicBool,
+}
+
+/// Of one driver in one round.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Frames a second.
+    rate: f64,
+    /// Part of the time in which the camera waited for the driver.
+    camera_waits: f64,
 }
 
 /// What a JPEG's scan looks like to whoever looks for FF FF: every FF is followed by 00.
@@ -62,11 +73,18 @@ fn camera(mut fpga: Fpga, payload: &[u8], shared: &Shared) {
         Picture { payload, crc32c: Some(0), quality2: 0x5050, color_mode: 0, width, height };
     let slot_bytes = slot(payload.len() as u32);
     for frame in 0.. {
-        while fpga.cursor() + slot_bytes + 64 > shared.credit.load(Ordering::Acquire) + RING_BYTES {
-            if shared.ends.load(Ordering::Relaxed) {
-                return;
+        let is_full =
+            || fpga.cursor() + slot_bytes + 64 > shared.credit.load(Ordering::Acquire) + RING_BYTES;
+        if is_full() {
+            let began = Instant::now();
+            while is_full() {
+                if shared.ends.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
+            let waited_ns = began.elapsed().as_nanos() as u64;
+            shared.waited_ns.fetch_add(waited_ns, Ordering::Relaxed);
         }
         fpga.begin(&picture, FrameTime { sec: 1, usec: 0 }.plus_nanos(frame * 1000)).unwrap();
         while fpga.step(payload, u64::MAX) != Progress::Whole {}
@@ -95,11 +113,21 @@ impl Bench<'_> {
         std::iter::repeat_with(|| registers.progress()).flatten().next().unwrap().complete
     }
 
-    /// Frames a second of a driver that knows nothing but where frames end.
-    fn bare(&mut self, copy: impl Fn(&mut Self, u64)) -> f64 {
+    /// What came of a turn: `drive` takes all its frames.
+    fn turn(&mut self, drive: impl FnOnce(&mut Self)) -> Turn {
+        let waited_ns = &self.shared.waited_ns;
+        waited_ns.store(0, Ordering::Relaxed);
+        let began = Instant::now();
+        drive(self);
+        let seconds = began.elapsed().as_secs_f64();
+        let camera_waits = waited_ns.load(Ordering::Relaxed) as f64 / 1e9 / seconds;
+        Turn { rate: self.frames() as f64 / seconds, camera_waits }
+    }
+
+    /// A driver that knows nothing but where frames end.
+    fn bare(&mut self, copy: impl Fn(&mut Self, u64)) {
         let (mut start, mut complete) = (self.complete(), 0);
         self.shared.credit.store(start, Ordering::Release);
-        let began = Instant::now();
         for _ in 0..self.frames() {
             while complete <= start {
                 std::hint::spin_loop();
@@ -109,7 +137,6 @@ impl Bench<'_> {
             start += slot(self.length);
             self.shared.credit.store(start, Ordering::Release);
         }
-        self.frames() as f64 / began.elapsed().as_secs_f64()
     }
 
     fn memcpy(&mut self, start: u64) {
@@ -132,9 +159,8 @@ impl Bench<'_> {
         black_box(ring.copy_frame(start, self.length, &mut self.hot, Manner::default()));
     }
 
-    /// Frames a second of the driver itself: tail, law, slabs, books, and a worker that looks at every
-    /// frame.
-    fn driver(&mut self) -> f64 {
+    /// The driver itself: tail, law, slabs, books, and a worker that looks at every frame.
+    fn driver(&mut self) {
         let tail = Tail::attach(&self.device, StartAt::Newest).unwrap();
         let policy = Policy { take: Take::Every, when_full: WhenFull::DropNewest };
         let worker = Outlet::inline(
@@ -147,7 +173,6 @@ impl Bench<'_> {
         let mut capture = Capture::new(device, tail, pool, Origin::default(), (worker, None));
         capture.set_credit(Arc::clone(&self.shared.credit));
         let (mut frames, wanted) = (0, self.frames());
-        let began = Instant::now();
         while frames < wanted {
             match capture.step(Moment::now(), Moment::now).unwrap() {
                 Captured::Frame => frames += 1,
@@ -155,14 +180,13 @@ impl Bench<'_> {
                 Captured::Loss => panic!("a camera that waits loses nothing"),
             }
         }
-        wanted as f64 / began.elapsed().as_secs_f64()
     }
 }
 
 const DRIVERS: [&str; 4] =
     ["memcpy into a hot slab", "memcpy, then memchr", "copy and check alone", "the whole driver"];
 
-fn rates(length: u32) -> Vec<[f64; DRIVERS.len()]> {
+fn rounds(length: u32) -> Vec<[Turn; DRIVERS.len()]> {
     let geometry = Geometry { width: 0, height: 0, quality2: 0x5050, color_mode: 0 };
     let (payload_bytes_max, frame_period_ns) = (length, 0);
     let setup =
@@ -181,16 +205,16 @@ fn rates(length: u32) -> Vec<[f64; DRIVERS.len()]> {
         threads.spawn(|| camera(fpga, &payload, &shared));
         let mut round = || {
             [
-                bench.bare(Bench::memcpy),
-                bench.bare(Bench::memcpy_memchr),
-                bench.bare(Bench::kernel),
-                bench.driver(),
+                bench.turn(|bench| bench.bare(Bench::memcpy)),
+                bench.turn(|bench| bench.bare(Bench::memcpy_memchr)),
+                bench.turn(|bench| bench.bare(Bench::kernel)),
+                bench.turn(Bench::driver),
             ]
         };
         round();
-        let rates = (0..ROUNDS).map(|_| round()).collect();
+        let rounds = (0..ROUNDS).map(|_| round()).collect();
         shared.ends.store(true, Ordering::Relaxed);
-        rates
+        rounds
     })
 }
 
@@ -201,21 +225,25 @@ fn at(mut values: Vec<f64>, share: f64) -> f64 {
 
 fn main() {
     for length in [230_400, 4096, 1024] {
-        let rates = rates(length);
+        let rounds = rounds(length);
         println!("\nPayload of {length} bytes, camera at full speed:\n");
         println!(
-            "| | frames/s | ratio to memcpy | 10 % to 90 % of the rounds | to memcpy, then memchr |"
+            "| | frames/s | ratio to memcpy | 10 % to 90 % of the rounds | to memcpy, then memchr \
+             | the camera waits |"
         );
-        println!("|---|--:|--:|--:|--:|");
+        println!("|---|--:|--:|--:|--:|--:|");
         for (index, name) in DRIVERS.iter().enumerate() {
-            let ratios = |to: usize| rates.iter().map(|round| round[index] / round[to]).collect();
-            let rate = at(rates.iter().map(|round| round[index]).collect(), 0.5);
+            let of =
+                |what: &dyn Fn(&[Turn; DRIVERS.len()]) -> f64| rounds.iter().map(what).collect();
+            let ratios = |to: usize| of(&|round| round[index].rate / round[to].rate);
             println!(
-                "| {name} | {rate:.0} | {:.2} | {:.2} to {:.2} | {:.2} |",
+                "| {name} | {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.0} % |",
+                at(of(&|round| round[index].rate), 0.5),
                 at(ratios(0), 0.5),
                 at(ratios(0), 0.1),
                 at(ratios(0), 0.9),
-                at(ratios(1), 0.5)
+                at(ratios(1), 0.5),
+                100.0 * at(of(&|round| round[index].camera_waits), 0.5)
             );
         }
     }
