@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # How fast the archive is written to a disk, against fio in the same run: records past the page cache,
 # by io_uring with registered buffers and a registered file, into space that is reserved. Both write
-# blocks of the same size from the same kind of pages. Prints rows of a Markdown table.
+# blocks of the same size from the same kind of pages. Prints rows of a Markdown table, and where strace is
+# there the system calls in which one more run of the archive has spent its time.
 #   bench-archive.sh [--mib N] [--rounds N] [--payload BYTES] [--depth N] [--dir D]
 # Default 4096, 5, 230400 (a record of 233,472 bytes), 8, the target directory. Takes N MiB on the disk of
 # D; everything is removed at the end.
@@ -15,7 +16,7 @@ while [ $# -gt 0 ]; do
     --payload) payload=$2 ;;
     --depth) depth=$2 ;;
     --dir) dir=$2 ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift 2
 done
@@ -96,8 +97,8 @@ done | tee "$scratch/rounds" >&2
 "$python" - "$scratch/rounds" "$depth" "$block" <<'PYTHON'
 import json, statistics, sys
 runs = [json.loads(line) for line in open(sys.argv[1])]
-print("| archive to disk | GB/s | fio GB/s | ratio (median, least to most) | CPU s/GB | fio CPU s/GB |")
-print("| --- | --- | --- | --- | --- | --- |")
+print("| archive to disk | GB/s | fio GB/s | ratio (median, least to most) | of the time, sealing | CPU s/GB | fio CPU s/GB |")
+print("| --- | --- | --- | --- | --- | --- | --- |")
 for kind in dict.fromkeys(run["pages"] for run in runs):
     fio = [run for run in runs if run["pages"] == kind and run["engine"] == "fio"]
     own = [run for run in runs if run["pages"] == kind and run["engine"] != "fio"]
@@ -109,5 +110,13 @@ for kind in dict.fromkeys(run["pages"] for run in runs):
     print(f"| blocks of {int(sys.argv[3]):,} bytes, depth {sys.argv[2]}, {kind} pages, {how}, {len(ratios)} rounds "
           f"| {middle(own, speed):.2f} | {middle(fio, speed):.2f} "
           f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+          f"| {100 * middle(own, lambda run: run['sealing'] / run['seconds']):.1f} % "
           f"| {middle(own, cost):.3f} | {middle(fio, cost):.3f} |")
 PYTHON
+
+if command -v strace > /dev/null; then
+  echo
+  strace -f -c -w -o "$scratch/calls" "$bench" --dir "$scratch/archive" --mib "$mib" --payload "$payload" \
+    --depth "$depth" --pages small > /dev/null
+  sed -n 1,7p "$scratch/calls"
+fi

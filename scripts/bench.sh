@@ -55,7 +55,7 @@ all() {
     circbuf-emulator load
   [ "$mode" != --short ] || return 0
   section "Archive" "Against fio with blocks of the same size from the same kind of pages. Goal: 0.90; CPU 0.02 s a GB." \
-    scripts/bench-archive.sh --mib 2048
+    scripts/bench-archive.sh
   section "Capturing while archiving" "Every 100th frame is archived, the camera at full speed waits for the driver, the worker runs inline. Goal: 0.95 of not archiving." \
     scripts/bench-archiving.sh
   section "A PCI function" "Over vfio-user, against a ring of the camera's own. Goals: throughput 0.9, latency at most 2." \

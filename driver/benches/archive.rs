@@ -6,7 +6,8 @@
 //!         [--engine auto|uring|pwrite] [--keep]
 //! ```
 //! Prints one line of JSON: bytes of records written, seconds from the first append until all of it is
-//! durable, seconds of processor time in user and kernel mode, and how it was written.
+//! durable, how many of them were spent at the end to seal the segment, seconds of processor time in user and
+//! kernel mode, and how it was written.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -135,7 +136,8 @@ fn processor_time() -> Result<[f64; 2], Failure> {
     Ok([seconds(usage.user_time()), seconds(usage.system_time())])
 }
 
-fn write(mut archive: Archive, frames: &[Frame], bytes: u64) -> ArchiveCounters {
+/// What the archive counted, and the seconds that it took to seal.
+fn write(mut archive: Archive, frames: &[Frame], bytes: u64) -> (ArchiveCounters, f64) {
     let count = bytes / frames[0].record().len() as u64;
     for (number, frame) in (0..count).zip(frames.iter().cycle()) {
         archive.append(frame.clone(), Moment::now());
@@ -144,7 +146,9 @@ fn write(mut archive: Archive, frames: &[Frame], bytes: u64) -> ArchiveCounters 
             archive.drain_durable().for_each(drop);
         }
     }
-    archive.finish(Moment::now())
+    let began = Instant::now();
+    let counters = archive.finish(Moment::now());
+    (counters, began.elapsed().as_secs_f64())
 }
 
 fn main() -> Result<(), Failure> {
@@ -153,7 +157,7 @@ fn main() -> Result<(), Failure> {
     let options = arguments.options.clone();
     let archive = Archive::create(&arguments.dir, Session::default(), options, Moment::now())?;
     let (before, began) = (processor_time()?, Instant::now());
-    let counters = write(archive, &frames, arguments.bytes);
+    let (counters, sealing) = write(archive, &frames, arguments.bytes);
     let (seconds, after) = (began.elapsed().as_secs_f64(), processor_time()?);
     if !arguments.keep {
         std::fs::remove_dir_all(&arguments.dir)?;
@@ -166,7 +170,7 @@ fn main() -> Result<(), Failure> {
     let pages = if arguments.huge { "huge" } else { "small" };
     writeln!(
         io::stdout(),
-        r#"{{"bytes":{bytes_written},"seconds":{seconds:.4},"user":{user:.4},"system":{system:.4},"engine":"{engine}","direct":{direct},"pages":"{pages}","depth":{}}}"#,
+        r#"{{"bytes":{bytes_written},"seconds":{seconds:.4},"sealing":{sealing:.4},"user":{user:.4},"system":{system:.4},"engine":"{engine}","direct":{direct},"pages":"{pages}","depth":{}}}"#,
         arguments.options.depth
     )?;
     Ok(())
