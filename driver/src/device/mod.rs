@@ -146,6 +146,14 @@ pub enum DeviceError {
     Pci(#[from] PciError),
 }
 
+impl DeviceError {
+    /// Whether what was complete can be read all the same: a PCI function writes into the driver's own
+    /// memory, and its status page stays mapped.
+    pub(crate) fn leaves_ring(&self) -> bool {
+        matches!(self, DeviceError::Pci(_))
+    }
+}
+
 impl Device {
     /// The device behind a path: a ring file with its register page beside it if there is one, or
     /// a camera's node with its write pointer. `max_frame_bytes` is the largest payload to be believed in

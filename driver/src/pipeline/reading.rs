@@ -26,6 +26,8 @@ pub(super) struct Reading {
     /// The camera was found to be gone: one more step reads whatever was complete then.
     last_look: Option<EndedBy>,
     abandoned: bool,
+    /// How the device failed. What it had completed is still read.
+    failed: Option<DeviceError>,
     frames: u64,
     /// The last field: when it is dropped, the consumers' queues are closed.
     teller: Teller,
@@ -84,6 +86,7 @@ impl Reading {
             checked: now,
             last_look: None,
             abandoned: false,
+            failed: None,
             frames: 0,
             teller,
         }
@@ -97,9 +100,10 @@ impl Reading {
         if self.has_lost_too_much() {
             return Ok(Turn::Over(EndedBy::Loss));
         }
-        let captured = self.capture.step(now, || clock.now())?;
-        if now.since(self.checked) >= Self::CHECK {
-            self.check(now)?;
+        let step = self.capture.step(now, || clock.now());
+        let captured = step.or_else(|error| self.outlive(error).map(|()| Captured::Nothing))?;
+        if self.failed.is_none() && now.since(self.checked) >= Self::CHECK {
+            self.check(now).or_else(|error| self.outlive(error))?;
         }
         Ok(match captured {
             Captured::Nothing => self.found_nothing(now),
@@ -129,6 +133,7 @@ impl Reading {
 
     /// Closes the books of the ring, lets the consumers go and tells that it is over.
     pub(super) fn end(mut self, ended_by: Result<EndedBy, DeviceError>) {
+        let ended_by = self.first_failure(ended_by);
         let frames = self.capture.expected();
         // A driver that ends before its camera is not answerable for what that completes later.
         let found = || {
@@ -143,6 +148,28 @@ impl Reading {
             *left = arch.take_untold();
         }
         self.teller.ended = Some(ended_by.map_err(PipelineError::from));
+    }
+
+    /// Goes on after the failure of a device that leaves its ring, as if it had been abandoned.
+    fn outlive(&mut self, error: DeviceError) -> Result<(), DeviceError> {
+        if self.failed.is_some() || !error.leaves_ring() {
+            return Err(error);
+        }
+        self.capture.outlive_device();
+        self.failed = Some(error);
+        Ok(())
+    }
+
+    /// How it ended: whatever came of a device that had failed, that is what is told.
+    fn first_failure(
+        &mut self,
+        ended_by: Result<EndedBy, DeviceError>,
+    ) -> Result<EndedBy, DeviceError> {
+        let Some(failed) = self.failed.take() else { return ended_by };
+        if ended_by.is_err() {
+            self.capture.give_up();
+        }
+        Err(failed)
     }
 
     fn check(&mut self, now: Moment) -> Result<(), DeviceError> {
@@ -170,7 +197,7 @@ impl Reading {
         }
         self.last_look = match self.capture.device.has_ended() {
             true => Some(EndedBy::Camera),
-            false => self.abandoned.then_some(EndedBy::Abandoned),
+            false => (self.abandoned || self.failed.is_some()).then_some(EndedBy::Abandoned),
         };
         let quiet = now.since(self.quiet_since);
         if self.limits.silence.is_some_and(|limit| quiet >= limit) {

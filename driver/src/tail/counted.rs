@@ -32,6 +32,8 @@ pub(super) struct Counted {
     extents: Vec<Extent>,
     /// The counters as they were last seen.
     seen: Progress,
+    /// Whether they are not looked at any more.
+    is_frozen: bool,
     last_time: Option<Timestamp>,
 }
 
@@ -54,6 +56,7 @@ impl Counted {
             anchors: VecDeque::new(),
             extents: Vec::new(),
             seen,
+            is_frozen: false,
             last_time: None,
         };
         counted.check(device, seen)?;
@@ -95,6 +98,7 @@ impl Counted {
     /// What is complete; of a pointer, what was at the last step.
     fn look(&self, device: &Device) -> Option<Progress> {
         match &self.pointed {
+            _ if self.is_frozen => Some(self.seen),
             None => device.registers()?.progress(),
             Some(pointed) => Some(pointed.told()),
         }
@@ -102,9 +106,29 @@ impl Counted {
 
     fn progress(&mut self, device: &Device) -> Result<Option<Progress>, DeviceError> {
         match &mut self.pointed {
+            _ if self.is_frozen => Ok(Some(self.seen)),
             None => Ok(device.registers().and_then(Registers::progress)),
             Some(pointed) => pointed.progress(device).map(Some),
         }
+    }
+
+    /// Looks at the counters for the last time. How far the writer may have come is still asked for: point 4
+    /// of the law is worth as much as before.
+    pub(super) fn freeze(&mut self, device: &Device) {
+        if let Ok(Some(progress)) = self.progress(device)
+            && let Err(error) = self.check(device, progress)
+        {
+            log::debug!("the last look: {error}");
+        }
+        self.is_frozen = true;
+    }
+
+    /// Gives up what was complete when the counters were last seen.
+    pub(super) fn give_up(&mut self) -> Step {
+        let number = self.next.number;
+        self.extents.clear();
+        self.go_to(boundary(self.seen));
+        self.lose(number, LossReason::Overrun, None, None)
     }
 
     /// Whether nothing is complete that was not read or given up. Of a device that died at

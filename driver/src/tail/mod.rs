@@ -87,6 +87,22 @@ impl Tail {
         }
     }
 
+    /// Finds nothing any more but what is complete now: the device is dead, or not heard of. Where there
+    /// are no counters nothing changes.
+    pub(crate) fn freeze(&mut self, device: &Device) {
+        if let Follow::Counted(counted) = &mut self.follow {
+            counted.freeze(device);
+        }
+    }
+
+    /// Gives up what was complete at the last look, as far as it was not found.
+    pub(crate) fn give_up(&mut self) -> Step {
+        match &mut self.follow {
+            Follow::Counted(counted) => counted.give_up(),
+            Follow::Watched(_) => Step::Idle,
+        }
+    }
+
     /// Cursor and epoch of the frame that the device is writing, if all before it were found.
     pub(crate) fn upcoming(&self) -> Option<(u64, u64)> {
         match &self.follow {

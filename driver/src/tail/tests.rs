@@ -1,4 +1,5 @@
 mod damage;
+mod frozen;
 mod pointed;
 
 use super::*;

@@ -141,11 +141,23 @@ fn a_server_that_is_killed_takes_its_own_driver_and_nobody_else() {
     let mut driver = place.driver("");
     driver.waits("archiving", || place.archived() > 5);
     let [server] = servers(&camera)[..] else { panic!("one connection has one process") };
+    driver.freeze();
+    let begun = place.begun();
+    camera.waits("a backlog", || place.begun() > begun + 60);
     kill(server, Signal::SIGKILL).expect("it serves");
+    camera.says("a process that served a connection ended with signal: 9");
+    driver.signal(Signal::SIGCONT);
     let ended = driver.end().with_code(1);
     assert!(ended.stderr.contains("the device is gone"), "{}", ended.stderr);
     assert!(ended.stderr.contains("start it, and this driver, again"), "{}", ended.stderr);
-    camera.says("a process that served a connection ended with signal: 9");
+    // All that was complete was read. Of the last frame the ledger tells before it is written.
+    let held = place.assert_true(&ended.json());
+    assert!(held.iter().copied().eq(0..held.len() as u64), "{held:?}");
+    assert!(
+        (held.len() as u64..=held.len() as u64 + 1).contains(&place.begun()),
+        "{}",
+        place.begun()
+    );
     // The next one has a camera of its own, from its first frame on.
     let line = format!("run --device vfio-user:{} --frames 10 --json", place.socket.display());
     let books = ends(&line).with_code(0).json();

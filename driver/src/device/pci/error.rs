@@ -75,8 +75,8 @@ pub enum PciError {
     },
     /// The device does not answer as one that is there.
     #[error(
-        "{device}: the device is gone ({how}); what it completed last may not have been read; start it, and \
-         this driver, again"
+        "{device}: the device is gone ({how}); what it had completed was read, or is counted as lost; start \
+         it, and this driver, again"
     )]
     Gone {
         /// The device.

@@ -62,8 +62,9 @@ pub(super) struct VfioUser {
 struct Connection {
     wire: Wire,
     id: u16,
-    /// After an answer that is none, nothing that comes can be told from the rest of it.
-    is_broken: bool,
+    /// What it failed of first: after an answer that is none, nothing that comes can be told from the rest
+    /// of it.
+    broken: Option<(io::ErrorKind, String)>,
 }
 
 /// The answer to a request.
@@ -81,7 +82,7 @@ impl VfioUser {
 
     fn connect_within(path: &Path, patience: Duration) -> io::Result<VfioUser> {
         let wire = Wire::connect(path, patience)?;
-        let connection = Mutex::new(Connection { wire, id: 0, is_broken: false });
+        let connection = Mutex::new(Connection { wire, id: 0, broken: None });
         let server = VfioUser { connection };
         server.agree_on_version()?;
         server.check_device()?;
@@ -183,10 +184,9 @@ impl VfioUser {
     fn request(&self, command: u16, body: &[u8], fds: &[RawFd]) -> io::Result<Reply> {
         let mut connection = self.open();
         connection.send(command, 0, body, fds)?;
-        let reply = connection.receive(command);
         // A refusal is an answer; anything else that is wrong leaves the conversation nowhere.
-        connection.is_broken = reply.is_err();
-        reply?
+        let reply = connection.receive(command);
+        reply.inspect_err(|error| connection.note(error))?
     }
 
     fn open(&self) -> MutexGuard<'_, Connection> {
@@ -196,15 +196,18 @@ impl VfioUser {
 
 impl Connection {
     fn send(&mut self, command: u16, flags: u32, body: &[u8], fds: &[RawFd]) -> io::Result<()> {
-        if self.is_broken {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the connection failed before"));
+        if let Some((kind, why)) = &self.broken {
+            return Err(io::Error::new(*kind, why.clone()));
         }
         self.id = self.id.wrapping_add(1);
         let message_bytes = (HEADER_BYTES + body.len()) as u32;
         let header = Header { id: self.id, command, message_bytes, flags, errno: 0 };
         let sent = self.wire.send(&[&header.to_bytes(), body].concat(), fds);
-        self.is_broken = sent.is_err();
-        sent
+        sent.inspect_err(|error| self.note(error))
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        self.broken = Some((error.kind(), error.to_string()));
     }
 
     /// The answer to the request that was sent last: the outer error is that of the conversation, the
