@@ -167,6 +167,48 @@ fn a_server_that_is_killed_takes_its_own_driver_and_nobody_else() {
 }
 
 #[test]
+fn seconds_end_the_emulator_whether_somebody_is_there_or_not() {
+    let place = Place::new();
+    let ended = place.camera(&format!("{PICTURES} --seconds 100ms")).end().with_code(0);
+    assert!(!place.socket.exists() && !place.ledger().exists(), "{}", ended.stderr);
+    // The driver reads what there is, and is told that the camera has ended.
+    let camera = place.ready(&format!("{PICTURES} --fps 200 --seconds 4"));
+    let books = place.driver("--lossless").end().with_code(0).json();
+    assert_eq!(books["ended_by"], "camera");
+    camera.end().with_code(0);
+    let held = place.assert_true(&books);
+    assert!(!held.is_empty() && held.len() as u64 == number(&books, "ring.frames_expected"));
+}
+
+#[test]
+fn every_connection_has_a_ledger_and_a_number_of_frames_of_its_own() {
+    let place = Place::new();
+    let camera = place.ready(&format!("{PICTURES} --unpaced --seed 3 --frames 40"));
+    // Two at a time: when one has ended, the camera waits for the other.
+    let mute = UnixStream::connect(&place.socket).expect("it serves");
+    let run = |archive: &str| {
+        let (socket, archive) = (place.socket.display(), place.dir.path().join(archive));
+        let archive = archive.display();
+        let run = format!(
+            "run --device vfio-user:{socket} --json --lossless --arch-policy every --archive {archive}"
+        );
+        assert_eq!(number(&ends(&run).with_code(0).json(), "ring.passed"), 40);
+    };
+    run("second");
+    run("third");
+    drop(mute);
+    let told = camera.end().with_code(0).stderr;
+    assert!(!place.ledger().exists(), "the first connection said nothing");
+    for (connection, archive) in [(2, "second"), (3, "third")] {
+        let ledger = place.dir.path().join(format!("ledger-{connection}"));
+        let says = format!("connection {connection} has its ledger at {}", ledger.display());
+        assert!(told.contains(&says), "{told}");
+        let held = hold_against_ledger(&place.dir.path().join(archive), &ledger, true);
+        assert!(held.iter().copied().eq(0..40), "{held:?}");
+    }
+}
+
+#[test]
 fn clients_that_lie_or_say_nothing_disturb_nobody() {
     let place = Place::new();
     let mut camera = place.ready(&format!("{PICTURES} --fps 200"));

@@ -165,8 +165,13 @@ impl CameraPlan {
     /// When a camera that has not ended by itself waits for a source that sends nothing: some time
     /// after its end. In virtual time nobody can tell.
     pub(crate) fn stuck_at(&self) -> Option<Instant> {
+        self.ends_at().map(|end| end + GRACE)
+    }
+
+    /// When a camera that begins now has had its time, if it has a limit and lives in ours.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
         let seconds = self.limits.seconds.filter(|_| !self.pace.virtual_time)?;
-        Some(Instant::now() + seconds.duration() + GRACE)
+        Some(Instant::now() + seconds.duration())
     }
 
     fn ring_file(&self, path: Option<&Path>, ring_bytes: u64) -> Result<RingFile, Failure> {

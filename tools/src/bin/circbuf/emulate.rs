@@ -35,12 +35,15 @@ pub(crate) struct EmulateArgs {
     ring_file: Option<PathBuf>,
     /// Instead of a ring file: the socket at which the camera is a PCI function over vfio-user, for
     /// `run --device vfio-user:SOCKET` or a QEMU. Each connection has a camera of its own, which writes into
-    /// the client's memory; it ends with the connection
+    /// the client's memory; it ends with the connection. --seconds counts from now on and ends them all, and
+    /// this program with them; --frames is for each camera, and the program ends when one has had its frames
+    /// and everybody is gone. --ledger FILE is that of the first connection; the second one's has -2 behind
+    /// its name (FILE-2, or in front of an extension), and so on
     #[arg(long, env = "CIRCBUF_SOCKET", value_name = "SOCKET")]
     socket: Option<PathBuf>,
-    /// Serves the connection that is the standard output
-    #[arg(long, hide = true, requires = "socket")]
-    serve_stdout: bool,
+    /// Serves the connection that is the standard output; it has this number, from 1
+    #[arg(long, hide = true, requires = "socket", value_name = "NUMBER")]
+    serve_stdout: Option<u64>,
     /// TOML file with tables named source, ring, pace, limits; others are left to `run`
     #[arg(long, env = "CIRCBUF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -72,8 +75,10 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
         (Some(_), _) if plan.channels()?.len() > 1 => Err(Failure::usage(
             "--socket has one channel for each connection; leave out --channels",
         )),
-        (Some(_), _) if args.serve_stdout => emulate_pci::serve_stdout(&plan),
-        (Some(socket), _) => emulate_pci::listen(&plan, &socket),
+        (Some(socket), _) => match args.serve_stdout {
+            Some(number) => emulate_pci::serve_stdout(&plan, number),
+            None => emulate_pci::listen(&plan, &socket),
+        },
         (None, Some(ring_file)) => emulate_rings(&plan, &ring_file),
         (None, None) => Err(Failure::usage(
             "where is the ring? --ring FILE, or --socket SOCKET for a PCI function",

@@ -2,6 +2,7 @@
 //! own, this program once more with the connection as its standard output, so that a client that dies
 //! or lies takes nobody else down.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
@@ -31,18 +32,20 @@ const CLIENT_LEFT: i32 = 75;
 /// How long a client may take to read what is left when its camera is ended from outside.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Serves cameras to whoever connects, until a camera has ended and everybody is gone, or a signal.
+/// Serves cameras to whoever connects, until a camera has ended and everybody is gone, the time is over, or
+/// a signal.
 pub(crate) fn listen(plan: &CameraPlan, socket: &Path) -> Result<(), Failure> {
     let what = check(plan)?;
     let socket = Socket::bind(socket)?;
     log_line(&format!("circbuf: {what}, as a PCI function at {}", socket.path.display()));
     let interrupted = interruption()?;
     let (mut servers, mut has_ended) = (Servers::default(), false);
+    let end = plan.ends_at();
     loop {
         has_ended |= servers.reap();
-        if interrupted.load(std::sync::atomic::Ordering::Relaxed)
-            || (has_ended && servers.children.is_empty())
-        {
+        let is_over = interrupted.load(std::sync::atomic::Ordering::Relaxed)
+            || end.is_some_and(|end| Instant::now() >= end);
+        if is_over || (has_ended && servers.children.is_empty()) {
             servers.end();
             return Ok(());
         }
@@ -52,14 +55,12 @@ pub(crate) fn listen(plan: &CameraPlan, socket: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Serves the one connection that is the standard output.
-pub(crate) fn serve_stdout(plan: &CameraPlan) -> Result<(), Failure> {
+/// Serves the one connection that is the standard output, and has this number.
+pub(crate) fn serve_stdout(plan: &CameraPlan, number: u64) -> Result<(), Failure> {
     let stream = io::stdout().as_fd().try_clone_to_owned();
     let stream = stream.map(UnixStream::from).map_err(Failure::failed)?;
-    let ledger = match &plan.pace.ledger {
-        Some(path) => Ledger::to_file_later(path),
-        None => Ledger::none(),
-    };
+    let path = plan.pace.ledger.as_deref().map(|path| ledger_of(path, number));
+    let ledger = path.as_deref().map_or_else(Ledger::none, Ledger::to_file_later);
     let mut function = plan.make_function(ledger, |_| {})?.function;
     let (interrupted, farewell) = (interruption()?, function.farewell());
     std::thread::spawn(move || {
@@ -75,12 +76,33 @@ pub(crate) fn serve_stdout(plan: &CameraPlan) -> Result<(), Failure> {
         log::warn!("{error}");
     }
     match report {
-        Some(report) if report.frames > 0 => tell(&report, None)?,
+        Some(report) if report.frames > 0 => {
+            tell(&report, None)?;
+            if let Some(path) = path.filter(|_| number > 1) {
+                log_line(&format!(
+                    "circbuf: connection {number} has its ledger at {}",
+                    path.display()
+                ));
+            }
+        }
         Some(_) => {}
         None => log::warn!("the camera could not be stopped, and ends with its process"),
     }
     // A camera that hangs is not waited for.
     std::process::exit(if has_ended { 0 } else { CLIENT_LEFT });
+}
+
+/// The ledger of a connection: of the first one the file that was named, of others one beside it, so that none
+/// takes another one's place.
+fn ledger_of(path: &Path, number: u64) -> PathBuf {
+    let Some(stem) = path.file_stem().filter(|_| number > 1) else { return path.into() };
+    let mut name = OsString::from(stem);
+    name.push(format!("-{number}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }
 
 /// Looks whether a camera can be made at all, before anybody connects. Standard input can be read only
@@ -171,6 +193,8 @@ fn remove_stale(path: &Path) -> Result<(), String> {
 #[derive(Default)]
 struct Servers {
     children: Vec<Child>,
+    /// Connections so far.
+    started: u64,
 }
 
 impl Servers {
@@ -179,9 +203,10 @@ impl Servers {
             return log::warn!("more than {CONNECTIONS_MAX} connections: one was turned away");
         }
         // As it was started, so that it makes the same camera; apart from our terminal's signals.
+        self.started += 1;
         let started = Command::new("/proc/self/exe")
             .args(std::env::args_os().skip(1))
-            .arg("--serve-stdout")
+            .args(["--serve-stdout", &self.started.to_string()])
             .stdout(Stdio::from(OwnedFd::from(stream)))
             .process_group(0)
             .spawn();
