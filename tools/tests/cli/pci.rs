@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -164,6 +165,39 @@ fn a_server_that_is_killed_takes_its_own_driver_and_nobody_else() {
     assert_eq!(number(&books, "ring.passed"), 10);
     camera.signal(Signal::SIGTERM);
     camera.end().with_code(0);
+}
+
+/// Nobody is left who holds a camera that no one can end.
+#[test]
+fn an_emulator_that_is_killed_leaves_no_process_behind() {
+    let place = Place::new();
+    let mut camera = place.ready(&format!("{PICTURES} --fps 200"));
+    let mut driver = place.driver("--lossless");
+    driver.waits("archiving", || place.archived() > 5);
+    let _mute = UnixStream::connect(&place.socket).expect("it serves");
+    camera.waits("a second connection", || servers(&camera).len() == 2);
+    let servers = servers(&camera);
+    camera.signal(Signal::SIGKILL);
+    // The driver's camera ends in order: it is told so, and has read everything.
+    let books = driver.end().with_code(0).json();
+    assert_eq!(books["ended_by"], "camera");
+    let held = place.assert_true(&books);
+    assert_eq!(held.len() as u64, number(&books, "ring.frames_expected"));
+    for server in servers {
+        // Whoever inherits it may leave it unburied.
+        let end = Instant::now() + Duration::from_secs(60);
+        while is_alive(server) {
+            assert!(Instant::now() < end, "{server} goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    camera.waits_for_end();
+}
+
+fn is_alive(process: Pid) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = state.rsplit_once(") ").and_then(|(_, state)| state.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 #[test]

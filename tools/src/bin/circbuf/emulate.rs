@@ -11,7 +11,7 @@ use clap::Args;
 use crate::camera::{CameraPlan, ReadyCamera, describe_faults};
 use crate::channel::ChannelOf;
 use crate::config::Config;
-use crate::emulate_pci;
+use crate::emulate_pci::{self, Connection};
 use crate::failure::{Failure, log_line};
 use crate::options::{LimitArgs, PaceArgs, RingArgs, SourceArgs};
 use crate::run::open_ledger;
@@ -41,9 +41,9 @@ pub(crate) struct EmulateArgs {
     /// its name (FILE-2, or in front of an extension), and so on
     #[arg(long, env = "CIRCBUF_SOCKET", value_name = "SOCKET")]
     socket: Option<PathBuf>,
-    /// Serves the connection that is the standard output; it has this number, from 1
-    #[arg(long, hide = true, requires = "socket", value_name = "NUMBER")]
-    serve_stdout: Option<u64>,
+    /// Serves the connection that is the standard output: its number, and the process that accepted it
+    #[arg(long, hide = true, requires = "socket", value_name = "NUMBER:PID")]
+    serve_stdout: Option<Connection>,
     /// TOML file with tables named source, ring, pace, limits; others are left to `run`
     #[arg(long, env = "CIRCBUF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -76,7 +76,7 @@ pub(crate) fn emulate(mut args: EmulateArgs) -> Result<(), Failure> {
             "--socket has one channel for each connection; leave out --channels",
         )),
         (Some(socket), _) => match args.serve_stdout {
-            Some(number) => emulate_pci::serve_stdout(&plan, number),
+            Some(connection) => emulate_pci::serve_stdout(&plan, connection),
             None => emulate_pci::listen(&plan, &socket),
         },
         (None, Some(ring_file)) => emulate_rings(&plan, &ring_file),

@@ -10,13 +10,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use circbuf_emulator::ledger::Ledger;
 use circbuf_emulator::pci::serve;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
 use crate::camera::CameraPlan;
 use crate::emulate::tell;
@@ -56,13 +58,15 @@ pub(crate) fn listen(plan: &CameraPlan, socket: &Path) -> Result<(), Failure> {
 }
 
 /// Serves the one connection that is the standard output, and has this number.
-pub(crate) fn serve_stdout(plan: &CameraPlan, number: u64) -> Result<(), Failure> {
+pub(crate) fn serve_stdout(plan: &CameraPlan, connection: Connection) -> Result<(), Failure> {
+    let Connection { number, emulator } = connection;
     let stream = io::stdout().as_fd().try_clone_to_owned();
     let stream = stream.map(UnixStream::from).map_err(Failure::failed)?;
     let path = plan.pace.ledger.as_deref().map(|path| ledger_of(path, number));
     let ledger = path.as_deref().map_or_else(Ledger::none, Ledger::to_file_later);
     let mut function = plan.make_function(ledger, |_| {})?.function;
     let (interrupted, farewell) = (interruption()?, function.farewell());
+    end_with(emulator)?;
     std::thread::spawn(move || {
         while !wait(&interrupted) {}
         farewell();
@@ -90,6 +94,17 @@ pub(crate) fn serve_stdout(plan: &CameraPlan, number: u64) -> Result<(), Failure
     }
     // A camera that hangs is not waited for.
     std::process::exit(if has_ended { 0 } else { CLIENT_LEFT });
+}
+
+/// Has the kernel say to this process that the emulator which started it is gone, however it ended: the
+/// camera ends then as it does with an emulator that is asked to.
+fn end_with(emulator: i32) -> Result<(), Failure> {
+    set_pdeathsig(Signal::SIGTERM).map_err(Failure::failed)?;
+    // It may have gone before the kernel knew.
+    match getppid() == Pid::from_raw(emulator) {
+        true => Ok(()),
+        false => Err(Failure::failed("the emulator is gone")),
+    }
 }
 
 /// The ledger of a connection: of the first one the file that was named, of others one beside it, so that none
@@ -189,6 +204,26 @@ fn remove_stale(path: &Path) -> Result<(), String> {
     }
 }
 
+/// A connection, as the process that serves it is told of it: by two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Connection {
+    /// From 1.
+    number: u64,
+    /// The process that has accepted it.
+    emulator: i32,
+}
+
+impl FromStr for Connection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Connection, String> {
+        let numbers = text.split_once(':').and_then(|(number, emulator)| {
+            Some(Connection { number: number.parse().ok()?, emulator: emulator.parse().ok()? })
+        });
+        numbers.ok_or_else(|| format!("'{text}' is not of circbuf's own making"))
+    }
+}
+
 /// The processes that serve.
 #[derive(Default)]
 struct Servers {
@@ -206,7 +241,7 @@ impl Servers {
         self.started += 1;
         let started = Command::new("/proc/self/exe")
             .args(std::env::args_os().skip(1))
-            .args(["--serve-stdout", &self.started.to_string()])
+            .args(["--serve-stdout", &format!("{}:{}", self.started, std::process::id())])
             .stdout(Stdio::from(OwnedFd::from(stream)))
             .process_group(0)
             .spawn();
