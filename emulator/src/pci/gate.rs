@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
+use nix::libc::{SCM_RIGHTS, SOL_SOCKET, c_int, cmsghdr};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// Size of a message's header: id, command (u16), size, flags, error (u32).
@@ -34,6 +35,10 @@ pub(super) enum Lie {
     Text,
     #[error("descriptors in the middle of a message")]
     Descriptors,
+    #[error(
+        "more descriptors than the {FDS_MAX} that a message may have, or than this process has room for"
+    )]
+    TooMany,
 }
 
 /// A message of the client.
@@ -178,12 +183,29 @@ fn receive(stream: &UnixStream, bytes: &mut [u8], fds: &mut Received) -> io::Res
         }
     };
     let message = received?;
-    for rights in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(received) = rights {
+    let count = message.bytes;
+    let Ok(controls) = message.cmsgs() else {
+        fds.0.extend(left_of_cut_short(&room));
+        return Err(lie(Lie::TooMany));
+    };
+    for control in controls {
+        if let ControlMessageOwned::ScmRights(received) = control {
             fds.0.extend(received);
         }
     }
-    Ok(message.bytes)
+    Ok(count)
+}
+
+/// Descriptors that the kernel has made of a message whose others were cut off, found in the `room` that it
+/// had for them: of such a message the crate tells none, and nobody would close them.
+fn left_of_cut_short(room: &[u8]) -> impl Iterator<Item = RawFd> {
+    // Its length, with which the header begins, counts the header as well; level and kind follow.
+    const HEADER: usize = size_of::<cmsghdr>();
+    let length = room.first_chunk().map_or(0, |length| usize::from_ne_bytes(*length));
+    let int = |at: usize| room.get(at..)?.first_chunk().map(|int| c_int::from_ne_bytes(*int));
+    let kind = (int(size_of::<usize>()), int(size_of::<usize>() + size_of::<c_int>()));
+    let rights = room.get(HEADER..length).filter(|_| kind == (Some(SOL_SOCKET), Some(SCM_RIGHTS)));
+    rights.unwrap_or_default().as_chunks().0.iter().map(|fd| RawFd::from_ne_bytes(*fd))
 }
 
 /// Sends all of it, the descriptors with the first byte.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc::{SCM_RIGHTS, SOL_SOCKET, c_int, cmsghdr};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
     connect, recvmsg, sendmsg, setsockopt, socket, sockopt,
@@ -132,14 +133,26 @@ impl Wire {
             }
         };
         let message = received.map_err(|errno| self.timely(errno))?;
-        for rights in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(received) = rights {
-                // SAFETY: the kernel made these descriptors for this process a moment ago, and nobody
-                // else knows their numbers.
-                fds.extend(received.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        // SAFETY: the kernel made these descriptors for this process a moment ago, and nobody else knows
+        // their numbers.
+        let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+        let count = message.bytes;
+        let Ok(controls) = message.cmsgs() else {
+            drop(left_of_cut_short(&room).map(own).collect::<Vec<_>>());
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "it sends more descriptors than the {FDS_MAX} that an answer may have, or than this \
+                     process has room for (ulimit -n)"
+                ),
+            ));
+        };
+        for control in controls {
+            if let ControlMessageOwned::ScmRights(received) = control {
+                fds.extend(received.into_iter().map(own));
             }
         }
-        match message.bytes {
+        match count {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server has hung up")),
             bytes => Ok(bytes),
         }
@@ -151,7 +164,69 @@ impl Wire {
                 io::ErrorKind::TimedOut,
                 format!("no answer within {} s", self.patience.as_secs_f64()),
             ),
+            Errno::EPIPE | Errno::ECONNRESET => {
+                io::Error::new(io::ErrorKind::BrokenPipe, "the server has hung up")
+            }
             errno => errno.into(),
         }
+    }
+}
+
+/// Descriptors that the kernel has made of a message whose others were cut off, found in the `room` that it
+/// had for them: of such a message the crate tells none, and nobody would close them.
+fn left_of_cut_short(room: &[u8]) -> impl Iterator<Item = RawFd> {
+    // Its length, with which the header begins, counts the header as well; level and kind follow.
+    const HEADER: usize = size_of::<cmsghdr>();
+    let length = room.first_chunk().map_or(0, |length| usize::from_ne_bytes(*length));
+    let int = |at: usize| room.get(at..)?.first_chunk().map(|int| c_int::from_ne_bytes(*int));
+    let kind = (int(size_of::<usize>()), int(size_of::<usize>() + size_of::<c_int>()));
+    let rights = room.get(HEADER..length).filter(|_| kind == (Some(SOL_SOCKET), Some(SCM_RIGHTS)));
+    rights.unwrap_or_default().as_chunks().0.iter().map(|fd| RawFd::from_ne_bytes(*fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// The server's end of a connection, and the client.
+    fn connection() -> (UnixStream, Wire) {
+        let (server, stream) = UnixStream::pair().unwrap();
+        (server, Wire { stream, patience: Duration::from_secs(5) })
+    }
+
+    /// Sends a header with a pipe's writing end, so many times.
+    fn send_ends(server: &UnixStream, ends: usize) -> io::PipeReader {
+        let (reader, writer) = io::pipe().unwrap();
+        let fds = vec![writer.as_fd().as_raw_fd(); ends];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let header = [IoSlice::new(&[1; HEADER_BYTES])];
+        sendmsg::<()>(server.as_raw_fd(), &header, &rights, MsgFlags::empty(), None).unwrap();
+        reader
+    }
+
+    #[test]
+    fn descriptors_that_nobody_asked_for_are_refused_and_closed() {
+        for ends in [FDS_MAX + 1, 200] {
+            let (server, wire) = connection();
+            let mut reader = send_ends(&server, ends);
+            let error = wire.header().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            assert!(error.to_string().contains("more descriptors than the 4"), "{error}");
+            // It ends where nobody holds the other end any more.
+            assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0, "{ends} descriptors");
+        }
+    }
+
+    #[test]
+    fn as_many_as_an_answer_may_have_are_the_callers() {
+        let (server, wire) = connection();
+        let mut reader = send_ends(&server, FDS_MAX);
+        let (_, fds) = wire.header().unwrap();
+        assert_eq!(fds.len(), FDS_MAX);
+        std::fs::File::from(fds.into_iter().next_back().unwrap()).write_all(b"!").unwrap();
+        assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 1, "and were closed with it");
     }
 }

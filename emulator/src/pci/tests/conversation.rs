@@ -1,8 +1,12 @@
 //! Clients that lie, die or send what nobody expects: the process goes on.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::super::gate::{HEADER_BYTES, Lie, check};
 use super::super::serve;
@@ -179,4 +183,26 @@ fn refusals_are_answers_and_the_conversation_goes_on() {
     assert_eq!((flags(&reply), &reply[32..]), (1, &b"CBUF"[..]));
     drop(client);
     let _function = server.join().unwrap();
+}
+
+/// A client that sends more descriptors than a message may have is cut off, and they are closed.
+#[test]
+fn descriptors_beyond_all_measure_do_not_stay() {
+    for ends in [1, 16, 17, 253] {
+        let (mut client, server) = served(function(None));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let fds = vec![writer.as_raw_fd(); ends];
+        let hello = message(1, &version(TEXT));
+        let parts = [IoSlice::new(&hello)];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(client.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();
+        drop(writer);
+        // They are closed while the connection stands: nobody holds the other end of the pipe any more.
+        assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0, "{ends} descriptors");
+        let mut answer = Vec::new();
+        client.shutdown(Shutdown::Write).unwrap();
+        let _reset = client.read_to_end(&mut answer);
+        assert_eq!(answer.is_empty(), ends > 16, "{ends} descriptors: {answer:?}");
+        server.join().unwrap();
+    }
 }
