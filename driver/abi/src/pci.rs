@@ -29,6 +29,15 @@
 //! and then reads [`STATUS`](bar0::STATUS) and [`ERRORS`](bar0::ERRORS) knows whether it was obeyed. All
 //! ones in [`MAGIC`](bar0::MAGIC) mean that there is no device any more.
 //!
+//! # Access to the status page
+//! A read of 8 bytes at a multiple of 8 in BAR 2 is atomic: it returns what stood there at one moment, and
+//! never halves of two values. The fields of 64 bits are made for that, and every rule of
+//! [`crate::registers`] about their order counts on it. A device completes such a read, which is one
+//! request on the bus, from one look at the field; whoever stands between it and the driver (a server of
+//! vfio-user, a hypervisor) passes it on whole, or lets the page be mapped. Where a processor loads 4 bytes at a
+//! time, two reads are two: the high half is to be read again behind the low one, and counters only
+//! grow. Reads of another size or place return bytes that may be of different age.
+//!
 //! # Running
 //! 1. Set memory decoding and bus mastering in the command register, and read them back.
 //! 2. Map the ring for DMA: [`RING_BYTES`](bar0::RING_BYTES) bytes from a multiple of 4096 on, in as

@@ -1,6 +1,6 @@
 //! What the camera's kernel reads of memory that the FPGA writes, through mappings that cannot be
 //! written to.
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use circbuf_abi::registers as reg;
 use circbuf_abi::ring::{CHUNK_BYTES, GAP_BYTES};
@@ -32,16 +32,23 @@ impl RingView {
 
     /// Copies what stands at `offset` into `out`, which ends within the ring.
     pub(crate) fn copy(&self, offset: u64, out: &mut [u8]) {
-        let (mut word, mut skip) = (offset as usize / WORD_BYTES, offset as usize % WORD_BYTES);
-        let mut rest = out;
-        while !rest.is_empty() {
+        copy_words(offset, out, |word| {
             let (chunk, in_chunk) = (word / WORDS * CHUNK_BYTES, word % WORDS);
-            let bytes = self.0.word(chunk as u64, in_chunk).load(Ordering::Relaxed).to_ne_bytes();
-            let part = rest.len().min(WORD_BYTES - skip);
-            let (now, later) = rest.split_at_mut(part);
-            now.copy_from_slice(&bytes[skip..][..part]);
-            (rest, word, skip) = (later, word + 1, 0);
-        }
+            self.0.word(chunk as u64, in_chunk)
+        });
+    }
+}
+
+/// Copies what stands at `offset` of these words, each of which is loaded as a whole.
+fn copy_words<'a>(offset: u64, out: &mut [u8], word: impl Fn(usize) -> &'a AtomicU64) {
+    let (mut index, mut skip) = (offset as usize / WORD_BYTES, offset as usize % WORD_BYTES);
+    let mut rest = out;
+    while !rest.is_empty() {
+        let bytes = word(index).load(Ordering::Relaxed).to_ne_bytes();
+        let part = rest.len().min(WORD_BYTES - skip);
+        let (now, later) = rest.split_at_mut(part);
+        now.copy_from_slice(&bytes[skip..][..part]);
+        (rest, index, skip) = (later, index + 1, 0);
     }
 }
 
@@ -62,6 +69,12 @@ impl RegisterView {
     /// `map` is a shared mapping of a register page.
     pub(crate) fn new(map: MmapRaw) -> Self {
         Self(RegisterPage::new(map))
+    }
+
+    /// Copies what stands at `offset` into `out`, which ends within the page: each of its words of 8 bytes as
+    /// it was at one moment.
+    pub(crate) fn copy(&self, offset: u64, out: &mut [u8]) {
+        copy_words(offset, out, |word| self.0.field_u64(word * WORD_BYTES));
     }
 
     /// Three numbers of the same moment.

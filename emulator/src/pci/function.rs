@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use circbuf_abi::pci::bar0::{ERROR_ACCESS, ERROR_BUS_MASTER, ERROR_CONFIG, ERRORS_FATAL};
-use circbuf_abi::pci::{RING_ALIGN, VECTORS};
+use circbuf_abi::pci::{BAR_BYTES, RING_ALIGN, VECTORS};
 use circbuf_abi::registers::PAGE_BYTES;
 use memmap2::MmapOptions;
 
@@ -18,7 +17,7 @@ use super::host::{HostMemory, HostRing, MapError};
 use super::latch::{ErrorLatch, Vectors};
 use super::registers::{Facts, Now, Registers, Request};
 use crate::camera::{Camera, CameraError, Options};
-use crate::dma::RegisterPage;
+use crate::dma::{RegisterPage, RegisterView};
 use crate::model::check_ring_bytes;
 use crate::report::{Emitted, Report};
 use crate::ring_file::{RingFileError, sealed_memfd};
@@ -49,6 +48,8 @@ pub struct Function {
     memory: Arc<HostMemory>,
     credit: Arc<AtomicU64>,
     page: File,
+    /// The same page, to be read by calls.
+    status: RegisterView,
     emitted: Arc<Emitted>,
     engine: Engine,
 }
@@ -82,6 +83,9 @@ impl Function {
             vectors,
             memory,
             credit: Arc::default(),
+            status: RegisterView::new(
+                MmapOptions::new().map_raw_read_only(&page).map_err(FunctionError::Map)?,
+            ),
             page: read_only(&page).map_err(FunctionError::Map)?,
             emitted: camera.emitted(),
             engine: Engine::new(camera, Arc::clone(&errors)),
@@ -145,10 +149,11 @@ impl Function {
         }
     }
 
-    /// Reads the status page, for who does not map it.
+    /// Reads the status page, for who does not map it: aligned words of 8 bytes are whole.
     pub fn read_status_page(&self, offset: u64, bytes: &mut [u8]) {
-        if self.page.read_exact_at(bytes, offset).is_err() {
-            bytes.fill(0xFF);
+        match offset.checked_add(bytes.len() as u64) {
+            Some(..=BAR_BYTES) => self.status.copy(offset, bytes),
+            _ => bytes.fill(0xFF),
         }
     }
 

@@ -129,7 +129,10 @@ fn a_driver_that_stands_still_for_laps_archives_nothing_torn_and_counts_what_it_
 
 /// The processes that serve the camera's connections.
 fn servers(camera: &Running) -> Vec<Pid> {
-    let pid = camera.pid();
+    servers_of(camera.pid())
+}
+
+fn servers_of(pid: u32) -> Vec<Pid> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.expect("it lives");
     children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().expect("a pid"))).collect()
@@ -175,7 +178,8 @@ fn an_emulator_that_is_killed_leaves_no_process_behind() {
     let mut driver = place.driver("--lossless");
     driver.waits("archiving", || place.archived() > 5);
     let _mute = UnixStream::connect(&place.socket).expect("it serves");
-    camera.waits("a second connection", || servers(&camera).len() == 2);
+    let pid = camera.pid();
+    camera.waits("a second connection", || servers_of(pid).len() == 2);
     let servers = servers(&camera);
     camera.signal(Signal::SIGKILL);
     // The driver's camera ends in order: it is told so, and has read everything.

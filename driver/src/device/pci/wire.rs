@@ -92,15 +92,17 @@ impl Wire {
     /// Sends a whole message.
     pub(super) fn send(&self, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
         let rights = [ControlMessage::ScmRights(fds)];
-        let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+        let mut rights = if fds.is_empty() { &[][..] } else { &rights[..] };
         let (fd, flags) = (self.stream.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
-        let parts = [IoSlice::new(message)];
-        let sent = uninterrupted(|| sendmsg::<()>(fd, &parts, rights, flags, None))
-            .map_err(|errno| self.timely(errno))?;
-        match sent == message.len() {
-            true => Ok(()),
-            false => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read its requests")),
+        let mut sent = 0;
+        // A signal, or the limit, may end a call in the middle of a message.
+        while sent < message.len() {
+            let parts = [IoSlice::new(&message[sent..])];
+            sent += uninterrupted(|| sendmsg::<()>(fd, &parts, rights, flags, None))
+                .map_err(|errno| self.timely(errno))?;
+            rights = &[];
         }
+        Ok(())
     }
 
     /// Receives a header, and the descriptors that came with it.
@@ -188,6 +190,12 @@ fn left_of_cut_short(room: &[u8]) -> impl Iterator<Item = RawFd> {
 mod tests {
     use std::io::Write;
     use std::os::fd::AsFd;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc;
+
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    use nix::sys::socket::{Backlog, bind, listen, recv};
+    use nix::unistd::{Pid, getpid, gettid};
 
     use super::*;
 
@@ -228,5 +236,113 @@ mod tests {
         assert_eq!(fds.len(), FDS_MAX);
         std::fs::File::from(fds.into_iter().next_back().unwrap()).write_all(b"!").unwrap();
         assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 1, "and were closed with it");
+    }
+
+    static INTERRUPTIONS: AtomicU32 = AtomicU32::new(0);
+
+    extern "C" fn note(_: c_int) {
+        INTERRUPTIONS.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A thread whose system calls are ended by a signal: its handler has not SA_RESTART.
+    struct Sleeper(Pid);
+
+    impl Sleeper {
+        fn new() -> Sleeper {
+            let action =
+                SigAction::new(SigHandler::Handler(note), SaFlags::empty(), SigSet::empty());
+            // SAFETY: the handler adds to an atomic number, and nobody else has one for this signal.
+            unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+            Sleeper(gettid())
+        }
+
+        /// Waits until the thread sleeps in a system call, and has it end that.
+        fn interrupt(&self) {
+            let sleeps = || {
+                let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0));
+                stat.unwrap().rsplit_once(") ").unwrap().1.starts_with('S')
+            };
+            while !sleeps() {
+                std::thread::yield_now();
+            }
+            let before = INTERRUPTIONS.load(Ordering::SeqCst);
+            let (call, signal) = (nix::libc::SYS_tgkill, Signal::SIGUSR1 as c_int);
+            // SAFETY: it sends a signal, which has a handler, to a thread of this process.
+            let sent =
+                unsafe { nix::libc::syscall(call, getpid().as_raw(), self.0.as_raw(), signal) };
+            assert_eq!(sent, 0);
+            while INTERRUPTIONS.load(Ordering::SeqCst) == before {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Has `client` talk in a thread of its own, to a server that is told how to interrupt it.
+    fn talk<T: Send>(client: impl FnOnce() -> T + Send, server: impl FnOnce(&Sleeper) + Send) -> T {
+        let (sender, sleeper) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let client = scope.spawn(move || {
+                sender.send(Sleeper::new()).unwrap();
+                client()
+            });
+            server(&sleeper.recv().unwrap());
+            client.join().unwrap()
+        })
+    }
+
+    /// A message that no socket takes at once.
+    const LONG: usize = 4 << 20;
+
+    #[test]
+    fn what_a_signal_interrupts_is_called_again() {
+        let (mut server, wire) = connection();
+        let stream = wire.stream.try_clone().unwrap();
+        let raw = || recv(stream.as_raw_fd(), &mut [0], MsgFlags::empty());
+        // The server has nothing to say: without another call the client would have to take this for an end.
+        assert_eq!(talk(raw, |client| client.interrupt()), Err(Errno::EINTR));
+        let answer: Vec<u8> = (1..=40).collect();
+        let hear = || {
+            let (header, _) = wire.header().unwrap();
+            let mut body = vec![0; answer.len() - HEADER_BYTES];
+            wire.body(&mut body).unwrap();
+            [header.to_bytes().to_vec(), body].concat()
+        };
+        let heard = talk(hear, |client| {
+            for byte in &answer {
+                client.interrupt();
+                server.write_all(&[*byte]).unwrap();
+            }
+        });
+        assert_eq!(heard, answer);
+        let request: Vec<u8> = (0..LONG).map(|at| at as u8).collect();
+        let mut read = vec![0; LONG];
+        let say = || wire.send(&request, &[]);
+        talk(say, |client| {
+            for part in read.chunks_mut(LONG / 4) {
+                client.interrupt();
+                server.read_exact(part).unwrap();
+            }
+        })
+        .unwrap();
+        assert!(read == request);
+    }
+
+    #[test]
+    fn a_connection_that_a_signal_interrupts_is_made_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("busy");
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        // Whoever comes next has to wait until this one was accepted.
+        let first = UnixStream::connect(&path).unwrap();
+        let listener = std::os::unix::net::UnixListener::from(listener);
+        let connect = || Wire::connect(&path, Duration::from_secs(60));
+        let accepted = |client: &Sleeper| {
+            client.interrupt();
+            drop((first, listener.accept().unwrap()));
+        };
+        talk(connect, accepted).unwrap();
     }
 }
