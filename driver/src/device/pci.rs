@@ -17,7 +17,7 @@ mod vfio_user;
 mod wire;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use address::PciAddress;
@@ -55,29 +55,65 @@ impl fmt::Display for PciPlace {
     }
 }
 
+/// Bytes that the path of a socket may have: 108 stand in an address (unix(7)), and the last one is zero.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// A name that is no place of a PCI function.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{name}' is no PCI function; vfio:0000:01:00.0 (an address as `lspci -D` lists them), or \
-     vfio-user:SOCKET"
-)]
-pub struct PciPlaceError {
-    /// As it was given.
-    pub name: String,
+pub enum PciPlaceError {
+    /// No kind of device, or no address.
+    #[error(
+        "'{name}' is no PCI function; vfio:0000:01:00.0 (an address as `lspci -D` lists them), or \
+         vfio-user:SOCKET"
+    )]
+    Unknown {
+        /// As it was given.
+        name: String,
+    },
+    /// A socket without a path.
+    #[error("vfio-user: names no socket; put its path behind it, as in vfio-user:SOCKET")]
+    NoSocket,
+    /// A path that no socket can have.
+    #[error(
+        "{}: a socket's path has {SOCKET_PATH_BYTES_MAX} bytes at most, this one {bytes}; give it a \
+         shorter one, or go nearer (cd) and name it from there", path.display()
+    )]
+    LongSocket {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// Looks whether a socket can have this path.
+///
+/// # Errors
+/// [`PciPlaceError::LongSocket`] if it is too long.
+pub fn check_socket_path(path: &Path) -> Result<(), PciPlaceError> {
+    match path.as_os_str().len() {
+        ..=SOCKET_PATH_BYTES_MAX => Ok(()),
+        bytes => Err(PciPlaceError::LongSocket { path: path.to_owned(), bytes }),
+    }
 }
 
 impl FromStr for PciPlace {
     type Err = PciPlaceError;
 
     fn from_str(name: &str) -> Result<PciPlace, PciPlaceError> {
-        let place = match name.split_once(':') {
-            Some(("vfio-user", socket)) if !socket.is_empty() => {
-                Some(PciPlace::VfioUser(PathBuf::from(socket)))
+        let unknown = || PciPlaceError::Unknown { name: name.to_owned() };
+        match name.split_once(':') {
+            Some(("vfio-user", "")) => Err(PciPlaceError::NoSocket),
+            Some(("vfio-user", socket)) => {
+                let socket = PathBuf::from(socket);
+                check_socket_path(&socket)?;
+                Ok(PciPlace::VfioUser(socket))
             }
-            Some(("vfio", address)) => PciAddress::parse(address).map(PciPlace::Vfio),
-            _ => None,
-        };
-        place.ok_or_else(|| PciPlaceError { name: name.to_owned() })
+            Some(("vfio", address)) => {
+                PciAddress::parse(address).map(PciPlace::Vfio).ok_or_else(unknown)
+            }
+            _ => Err(unknown()),
+        }
     }
 }
 

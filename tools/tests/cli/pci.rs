@@ -1,6 +1,8 @@
 //! A camera that is a PCI function at a socket, and drivers of it, in processes of their own.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,8 +12,8 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::util::{
-    Running, assert_verified, at, circbuf, ends, hold_against_ledger, index_entries, number,
-    read_ledger, ring_dir,
+    Running, assert_verified, at, circbuf, ends, ends_unprivileged, hold_against_ledger,
+    index_entries, number, read_ledger, ring_dir,
 };
 
 const PICTURES: &str = "--source synthetic:4 --width 160 --height 120 --ring-bytes 1MiB";
@@ -299,14 +301,26 @@ fn sockets_that_cannot_be_served_are_refused() {
 fn devices_that_are_no_pci_function_are_refused() {
     let place = Place::new();
     let socket = place.socket.display();
-    ends("run --device vfio-user:").refused(2, &["vfio-user:SOCKET"]);
+    ends("run --device vfio-user:").refused(2, &["names no socket", "vfio-user:SOCKET"]);
+    ends("run --device vfio-usr:/tmp/x").refused(2, &["is no PCI function"]);
+    let long = place.dir.path().join("x".repeat(108));
+    let too_long = &["107 bytes at most", "go nearer"];
+    ends(&format!("run --device vfio-user:{}", long.display())).refused(2, too_long);
+    ends(&format!("emulate {PICTURES} --socket {}", long.display())).refused(2, too_long);
+    // At once: nobody waits for a file to become a socket.
+    let no_socket = &["no socket; name the one at which a server of vfio-user listens"];
+    ends("run --device vfio-user:/etc/passwd").refused(5, no_socket);
+    ends(&format!("run --device vfio-user:{}", place.dir.path().display())).refused(5, no_socket);
     let run = format!("run --device vfio-user:{socket}");
     ends(&format!("{run} --fps 12")).refused(2, &["--fps is about the embedded camera"]);
     ends(&format!("{run} --bare")).refused(2, &["--bare is about the embedded camera"]);
     let nobody = ends(&format!("{run} --timeout 100ms")).with_code(5);
     assert!(nobody.stderr.contains("is its server running"), "{}", nobody.stderr);
-    // Somebody listens who knows nothing of vfio-user.
+    // Somebody listens who lets nobody in, and then one who knows nothing of vfio-user.
     let listener = UnixListener::bind(&place.socket).expect("a place of ours");
+    std::fs::set_permissions(&place.socket, Permissions::from_mode(0)).expect("it is ours");
+    ends_unprivileged(place.dir.path(), &run).refused(5, &["has to let you write to the socket"]);
+    std::fs::set_permissions(&place.socket, Permissions::from_mode(0o600)).expect("it is ours");
     let stranger = std::thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("somebody comes");
         client.write_all(&[0xAA; 64]).expect("it reads");

@@ -13,7 +13,7 @@ use super::VfioError;
 #[derive(Debug, thiserror::Error)]
 pub enum PciError {
     /// There is nobody who answers as a vfio-user server does.
-    #[error("{device}: {source}; is its server running (circbuf emulate --socket)?")]
+    #[error("{device}: {source}{}", mend(source))]
     Connect {
         /// The device.
         device: String,
@@ -84,6 +84,17 @@ pub enum PciError {
         /// What shows it.
         how: String,
     },
+}
+
+/// What is to be done about a server that cannot be talked to, where the error does not say so itself.
+fn mend(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => "",
+        io::ErrorKind::PermissionDenied => {
+            "; its server's user has to let you write to the socket (chmod, chgrp), and pass to its folder"
+        }
+        _ => "; is its server running (circbuf emulate --socket)?",
+    }
 }
 
 /// What stands in a device's error register.

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use nix::sys::socket::{
     connect, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::check_socket_path;
 
 /// Descriptors that a reply may carry.
 const FDS_MAX: usize = 4;
@@ -74,6 +77,22 @@ fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> 
     }
 }
 
+/// What stands at the path, if that is something else than a socket: to connect to it is refused, as if
+/// nobody listened yet.
+fn no_socket(path: &Path) -> Option<io::Error> {
+    let kind = std::fs::metadata(path).ok()?.file_type();
+    let what = match kind.is_dir() {
+        _ if kind.is_socket() => return None,
+        true => "a folder",
+        false => "a file",
+    };
+    let sentence = format!(
+        "it is {what} and no socket; name the one at which a server of vfio-user listens, such as \
+         circbuf emulate --socket SOCKET"
+    );
+    Some(io::Error::new(io::ErrorKind::InvalidInput, sentence))
+}
+
 impl Wire {
     pub(super) fn connect(path: &Path, patience: Duration) -> io::Result<Wire> {
         let flags = SockFlag::SOCK_CLOEXEC;
@@ -82,10 +101,12 @@ impl Wire {
         let limit = TimeVal::milliseconds(patience.as_millis() as i64);
         setsockopt(&socket, sockopt::SendTimeout, &limit)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
+        let unnamed = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        check_socket_path(path).map_err(unnamed)?;
         let address = UnixAddr::new(path)?;
         let connected = uninterrupted(|| connect(socket.as_raw_fd(), &address));
         let wire = Wire { stream: UnixStream::from(socket), patience };
-        connected.map_err(|errno| wire.timely(errno))?;
+        connected.map_err(|errno| no_socket(path).unwrap_or_else(|| wire.timely(errno)))?;
         Ok(wire)
     }
 

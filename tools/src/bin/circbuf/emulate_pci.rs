@@ -13,6 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use circbuf_driver::device::pci::check_socket_path;
 use circbuf_emulator::ledger::Ledger;
 use circbuf_emulator::pci::serve;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -143,6 +144,7 @@ struct Socket {
 
 impl Socket {
     fn bind(path: &Path) -> Result<Socket, Failure> {
+        check_socket_path(path).map_err(Failure::usage)?;
         let refuse = |why: &dyn std::fmt::Display| {
             Failure::new(Code::NoDevice, format!("{}: {why}", path.display()))
         };

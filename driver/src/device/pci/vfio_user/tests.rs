@@ -1,6 +1,7 @@
 //! A client that believes nothing: each of these servers says one thing that is not so.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::tests::fake::{Answer, Server};
@@ -30,6 +31,15 @@ fn a_server_that_is_not_there_is_an_error_and_no_wait() {
     let path = dir.path().join("left behind");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert_eq!(VfioUser::connect(&path).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    for (path, why) in [
+        (dir.path().to_owned(), "it is a folder and no socket"),
+        (PathBuf::from("/etc/passwd"), "it is a file and no socket"),
+        (dir.path().join("x".repeat(108)), "a socket's path has 107 bytes at most"),
+    ] {
+        let error = VfioUser::connect(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
 }
 
 #[test]
