@@ -10,6 +10,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -32,6 +33,9 @@ pub struct Mapping {
     addresses: Addresses,
     bytes: usize,
 }
+
+/// No processor has smaller pages; what is mapped begins at a multiple of this anyway.
+const PAGE_BYTES: usize = 4096;
 
 /// Addresses that are ours, whatever is mapped there.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl Mapping {
     /// As [`Mapping::of`].
     pub fn at(file: &impl AsFd, offset: u64, bytes: usize) -> io::Result<Mapping> {
         assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
-        Mapping::times(1, file, offset, bytes)
+        Mapping::times(1, file, (offset, bytes), 1)
     }
 
     /// Maps a ring: the first `bytes` of `file` twice in a row, so that bytes that wrap are one stretch of
@@ -98,12 +102,28 @@ impl Mapping {
     /// # Panics
     /// As [`Mapping::of`].
     pub fn ring(file: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
-        assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
-        Mapping::times(2, file, 0, bytes)
+        Mapping::ring_of_pages(file, bytes, 1)
     }
 
-    fn times(copies: usize, file: &impl AsFd, from: u64, bytes: usize) -> io::Result<Mapping> {
-        let addresses = Addresses::reserve(copies * bytes)?;
+    /// The same of a file whose pages have so many bytes, a power of two.
+    ///
+    /// # Errors
+    /// As [`Mapping::ring`].
+    ///
+    /// # Panics
+    /// As [`Mapping::of`].
+    pub fn ring_of_pages(file: &impl AsFd, bytes: usize, page_bytes: usize) -> io::Result<Mapping> {
+        assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
+        Mapping::times(2, file, (0, bytes), page_bytes)
+    }
+
+    fn times(
+        copies: usize,
+        file: &impl AsFd,
+        (from, bytes): (u64, usize),
+        page_bytes: usize,
+    ) -> io::Result<Mapping> {
+        let addresses = Addresses::reserve(copies * bytes, page_bytes)?;
         for copy in 0..copies {
             addresses.map(copy * bytes, file, from, bytes)?;
         }
@@ -217,13 +237,30 @@ fn load(at: *mut u64) -> u64 {
 }
 
 impl Addresses {
-    /// Takes so many bytes of addresses with nothing behind them.
-    fn reserve(bytes: usize) -> io::Result<Addresses> {
-        let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
+    /// Takes so many bytes of addresses with nothing behind them, from a multiple of `align` on. That is a
+    /// power of two; a page is not too much to ask for.
+    fn reserve(bytes: usize, align: usize) -> io::Result<Addresses> {
+        let spare = if align > PAGE_BYTES { align } else { 0 };
+        let all = bytes.checked_add(spare).and_then(NonZeroUsize::new);
+        let length = all.ok_or(io::ErrorKind::InvalidInput)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping, at addresses that the kernel chooses, replaces nothing.
         let first = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_NONE, flags) }?;
-        Ok(Addresses { first, bytes })
+        let addresses = Addresses { first, bytes: length.get() };
+        let front = (first.as_ptr() as usize).next_multiple_of(align) - first.as_ptr() as usize;
+        let (_front, addresses) = addresses.split(front);
+        let (addresses, _behind) = addresses.split(bytes);
+        Ok(addresses)
+    }
+
+    /// The first so many bytes, and the rest.
+    fn split(self, bytes: usize) -> (Addresses, Addresses) {
+        assert!(bytes <= self.bytes, "{bytes} of {} bytes", self.bytes);
+        let whole = ManuallyDrop::new(self);
+        let rest = NonNull::new(whole.first.as_ptr().wrapping_byte_add(bytes));
+        let rest = rest.expect("addresses end before they begin anew");
+        let front = Addresses { first: whole.first, bytes };
+        (front, Addresses { first: rest, bytes: whole.bytes - bytes })
     }
 
     /// Puts `bytes` of a file, `from` a place in it on, at `offset`.
@@ -241,6 +278,9 @@ impl Addresses {
 
 impl Drop for Addresses {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
         // SAFETY: they were reserved by `reserve`, and stretches do not outlive their mapping.
         let unmapped = unsafe { munmap(self.first, self.bytes) };
         debug_assert_eq!(unmapped, Ok(()));
@@ -282,6 +322,12 @@ mod tests {
         let words: Vec<u64> = ring.words(8184, 24).collect();
         assert_eq!((words, ring.bytes()), (vec![1023, 0, 1], 8192));
         assert!(Mapping::ring(&file, 64).is_err(), "no whole page");
+        for page_bytes in [4096, 1 << 21] {
+            let ring = Mapping::ring_of_pages(&file, 8192, page_bytes).unwrap();
+            assert!((ring.addresses.first.as_ptr() as usize).is_multiple_of(page_bytes));
+            assert_eq!(ring.words(8184, 24).collect::<Vec<_>>(), [1023, 0, 1]);
+            assert_eq!((ring.addresses.bytes, ring.bytes()), (2 * 8192, 8192));
+        }
     }
 
     #[test]

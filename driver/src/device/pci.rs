@@ -40,8 +40,12 @@ pub enum PciPlace {
 /// How a PCI function is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PciOptions {
-    /// Size of the ring, a multiple of 4096; `None` takes what the device was made for.
+    /// Size of the ring, a multiple of 4096, or of a huge page; `None` takes what the device was made for,
+    /// rounded up to whole pages.
     pub ring_bytes: Option<u64>,
+    /// Takes huge pages of the system's usual size for the ring, which have to be set aside before
+    /// (`vm.nr_hugepages`): fewer entries in the tables of processor and IOMMU.
+    pub huge_pages: bool,
     /// Lets the device wait for the driver, as no camera does: for tests and benchmarks.
     pub credit: bool,
 }

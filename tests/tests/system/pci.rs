@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use circbuf_driver::device::Device;
 use circbuf_driver::device::pci::{PciOptions, PciPlace};
+use circbuf_driver::device::{Device, OpenError};
 use circbuf_driver::pipeline::{EndedBy, Finished, Options, Pipeline, Processor};
 use circbuf_emulator::camera::{self, Limit};
 use circbuf_emulator::ledger::{Ledger, LedgerEntry};
@@ -76,8 +76,11 @@ impl Card {
     }
 
     fn open(&self, credit: bool) -> Device {
-        let place = PciPlace::VfioUser(self.socket.clone());
-        Device::open_pci(&place, PciOptions { ring_bytes: None, credit }).unwrap()
+        self.open_as(PciOptions { credit, ..PciOptions::default() }).unwrap()
+    }
+
+    fn open_as(&self, options: PciOptions) -> Result<Device, OpenError> {
+        Device::open_pci(&PciPlace::VfioUser(self.socket.clone()), options)
     }
 }
 
@@ -140,6 +143,28 @@ fn every_frame_comes_through_dma_whatever_becomes_of_the_gap() {
         assert_eq!((report.frames, seen.len()), (3000, 3000), "{gap:?}");
         assert!(seen == lawful(&report.ledger));
         assert_eq!(finished.snapshot.ring.frames_expected, Some(3000));
+    }
+}
+
+/// Where none are set aside, which is usual, it is the sentence that is tested.
+#[test]
+fn frames_come_through_huge_pages_where_there_are_any() {
+    let card = Card::noise(options(Some(3000), Gap::Zero));
+    let huge = PciOptions { credit: true, huge_pages: true, ..PciOptions::default() };
+    match card.open_as(huge) {
+        Ok(device) => {
+            assert!(device.ring().bytes() as u64 > RING, "rounded up to whole pages");
+            let (finished, seen) = drive(device, true);
+            assert_eq!(finished.ended_by.unwrap(), EndedBy::Camera);
+            assert!(seen.len() == 3000 && seen == lawful(&card.end().ledger));
+        }
+        Err(error) => {
+            let error = error.to_string();
+            assert!(
+                error.contains("that are set aside 0 are free; sysctl vm.nr_hugepages="),
+                "{error}"
+            );
+        }
     }
 }
 

@@ -307,6 +307,7 @@ fn devices_that_are_no_pci_function_are_refused() {
     let too_long = &["107 bytes at most", "go nearer"];
     ends(&format!("run --device vfio-user:{}", long.display())).refused(2, too_long);
     ends(&format!("emulate {PICTURES} --socket {}", long.display())).refused(2, too_long);
+    ends("run --huge-pages").refused(2, &["--huge-pages is about the ring of a PCI function"]);
     // At once: nobody waits for a file to become a socket.
     let no_socket = &["no socket; name the one at which a server of vfio-user listens"];
     ends("run --device vfio-user:/etc/passwd").refused(5, no_socket);

@@ -54,7 +54,7 @@ pub enum PciError {
     },
     /// The ring cannot have this size.
     #[error(
-        "{device}: a ring of {ring_bytes} bytes; it takes a multiple of 4096 that holds four slots \
+        "{device}: a ring of {ring_bytes} bytes; it takes a multiple of {page_bytes} that holds four slots \
          of {max_slot_bytes}"
     )]
     Ring {
@@ -62,6 +62,8 @@ pub enum PciError {
         device: String,
         /// As asked for, or as the device says.
         ring_bytes: u64,
+        /// Size of a page of its memory.
+        page_bytes: u64,
         /// The device's largest slot.
         max_slot_bytes: u64,
     },

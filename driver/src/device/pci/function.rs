@@ -14,7 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use std::os::fd::AsFd;
 
-use super::memory::DmaMemory;
+use super::memory::{DmaMemory, Pages};
 use super::transport::{Space, Transport};
 use super::{DeviceErrors, PciError, PciOptions, PciPlace};
 use crate::mapping::Mapping;
@@ -57,11 +57,12 @@ impl Function {
         bus.identify()?;
         bus.enable()?;
         bus.write_u32(reg::CONTROL, CONTROL_RESET)?;
-        let ring_bytes = bus.ring_bytes(options.ring_bytes)?;
-        let ring = DmaMemory::take(ring_bytes).map_err(bus.cannot("take memory for the ring"))?;
+        let pages =
+            Pages::find(options.huge_pages).map_err(bus.cannot("take memory for the ring"))?;
+        let ring_bytes = bus.ring_bytes(options.ring_bytes, pages.bytes())?;
+        let ring = pages.take(ring_bytes).map_err(bus.cannot("take memory for the ring"))?;
         // Mapped, and so in memory, before the device gets it.
-        let memory = Mapping::ring(&ring, ring_bytes as usize)
-            .map_err(bus.cannot("map the ring's memory"))?;
+        let memory = ring.map().map_err(bus.cannot("map the ring's memory"))?;
         let iova = transport.ring_iova(ring_bytes).map_err(bus.cannot("find room for the ring"))?;
         let frames = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| bus.cannot("make an eventfd")(errno.into()))?;
@@ -197,20 +198,26 @@ impl Bus<'_> {
         }
     }
 
-    /// The size that the ring is to have.
-    fn ring_bytes(&self, asked: Option<u64>) -> Result<u64, PciError> {
+    /// The size that the ring is to have, in pages of so many bytes.
+    fn ring_bytes(&self, asked: Option<u64>, page_bytes: u64) -> Result<u64, PciError> {
         let max_slot_bytes = self.read_u64(reg::MAX_SLOT_BYTES)?;
         let ring_bytes = match asked {
             Some(bytes) => bytes,
-            None => self.read_u64(reg::RING_BYTES)?,
+            None => {
+                let proposed = self.read_u64(reg::RING_BYTES)?;
+                // A size that is none is refused as it is told.
+                let is_huge = page_bytes > RING_ALIGN;
+                let rounded = proposed.checked_next_multiple_of(page_bytes).filter(|_| is_huge);
+                rounded.unwrap_or(proposed)
+            }
         };
         let holds_slots =
             max_slot_bytes.checked_mul(SLOTS_MIN).is_some_and(|least| ring_bytes >= least);
         let is_possible =
             ring_bytes > 0 && usize::try_from(ring_bytes).is_ok_and(|bytes| bytes < usize::MAX / 4);
-        if !holds_slots || !is_possible || !ring_bytes.is_multiple_of(RING_ALIGN) {
+        if !holds_slots || !is_possible || !ring_bytes.is_multiple_of(page_bytes) {
             let device = self.name.to_owned();
-            return Err(PciError::Ring { device, ring_bytes, max_slot_bytes });
+            return Err(PciError::Ring { device, ring_bytes, page_bytes, max_slot_bytes });
         }
         Ok(ring_bytes)
     }

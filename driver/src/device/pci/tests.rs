@@ -6,7 +6,7 @@ use circbuf_abi::pci::{bar0 as reg, config};
 use circbuf_abi::registers as page;
 use fake::{Answer, Camera, Server};
 
-use super::{PciOptions, PciPlace};
+use super::{PciOptions, PciPlace, memory};
 use crate::device::{Device, OpenError};
 
 fn open(server: &Server) -> Result<Device, OpenError> {
@@ -50,7 +50,7 @@ fn a_camera_is_brought_up_in_this_order_and_stopped_at_the_end() {
 fn a_ring_of_another_size_and_credit_are_asked_for() {
     let server = Server::start(Camera::new());
     let place = PciPlace::VfioUser(server.path());
-    let options = PciOptions { ring_bytes: Some(1 << 16), credit: true };
+    let options = PciOptions { ring_bytes: Some(1 << 16), credit: true, ..PciOptions::default() };
     let device = Device::open_pci(&place, options).unwrap();
     assert_eq!(device.ring().bytes(), 1 << 16);
     device.release(4096, false);
@@ -68,9 +68,30 @@ fn a_ring_of_another_size_and_credit_are_asked_for() {
     }
     drop(device);
     for (bytes, why) in [(4096, "a ring of 4096"), ((1 << 20) + 1, "a ring of 1048577")] {
-        let options = PciOptions { ring_bytes: Some(bytes), credit: false };
+        let options = PciOptions { ring_bytes: Some(bytes), ..PciOptions::default() };
         let error = Device::open_pci(&place, options).unwrap_err().to_string();
         assert!(error.contains(why) && error.contains("multiple of 4096"), "{error}");
+    }
+}
+
+/// Whether there are huge pages or not, no ring ends within one.
+#[test]
+fn a_ring_of_huge_pages_has_whole_ones() {
+    let server = Server::start(Camera::new());
+    let place = PciPlace::VfioUser(server.path());
+    let page_bytes = memory::Pages::find(true).unwrap().bytes();
+    assert!(page_bytes > 1 << 20 && page_bytes.is_power_of_two());
+    let options = PciOptions { huge_pages: true, ..PciOptions::default() };
+    let half = PciOptions { ring_bytes: Some(page_bytes / 2), ..options };
+    let error = Device::open_pci(&place, half).unwrap_err().to_string();
+    assert!(error.contains(&format!("it takes a multiple of {page_bytes}")), "{error}");
+    match Device::open_pci(&place, options) {
+        Ok(device) => assert_eq!(device.ring().bytes() as u64, page_bytes, "1 MiB, rounded up"),
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.contains("it takes 1 huge pages of "), "{error}");
+            assert!(error.contains("sysctl vm.nr_hugepages="), "{error}");
+        }
     }
 }
 

@@ -204,6 +204,10 @@ pub(crate) struct DriverArgs {
     /// embedded camera]
     #[arg(long, env = "CIRCBUF_TIMEOUT", value_name = "SECONDS")]
     pub(crate) timeout: Option<Seconds>,
+    /// Take huge pages for the ring of a PCI function. They have to be set aside before (sysctl
+    /// vm.nr_hugepages=N); the ring is rounded up to whole ones, unless --ring-bytes tells its size
+    #[arg(long, env = "CIRCBUF_HUGE_PAGES", value_parser = BoolishValueParser::new())]
+    pub(crate) huge_pages: bool,
     /// What the driver's threads do while there is nothing to do [default: adaptive]
     #[arg(long, env = "CIRCBUF_WAIT", value_enum)]
     pub(crate) wait: Option<WaitChoice>,
@@ -357,7 +361,7 @@ impl DriverArgs {
         if self.device.is_empty() {
             self.device = low.device;
         }
-        fill!(self, low; from, slab_bytes, max_frame_bytes, bus_mb_s_max, max_lost, on_loss, timeout, wait;);
+        fill!(self, low; from, slab_bytes, max_frame_bytes, bus_mb_s_max, max_lost, on_loss, timeout, wait; huge_pages);
     }
 }
 

@@ -89,17 +89,25 @@ pub(crate) fn run(mut args: RunArgs, matches: &ArgMatches) -> Result<(), Failure
     }
     let announce = |what: &str| log_line(&format!("circbuf: {what}"));
     let places = device_places(&driver.driver)?;
+    let is_pci = |place: &Place| matches!(place, Place::Pci(_));
+    if driver.driver.huge_pages && !places.iter().any(is_pci) {
+        return Err(Failure::usage(
+            "--huge-pages is about the ring of a PCI function; name one by --device vfio:... or \
+             vfio-user:..., or leave it out",
+        ));
+    }
     let outcomes = if places.is_empty() {
         let (source, ring, pace, limits) = (args.source, args.ring, args.pace, args.limits);
         let camera = CameraPlan { source, ring, pace, limits };
         run_embedded(&camera.channels()?, None, &driver, announce)?
     } else {
-        let all_pci = places.iter().all(|place| matches!(place, Place::Pci(_)));
+        let all_pci = places.iter().all(is_pci);
         // The ring of a PCI function is the driver's, and the function can be asked to wait.
         let but: &[&str] = if all_pci { &["--ring-bytes", "--lossless"] } else { &[] };
         refuse_camera_options(matches, but)?;
         let ring_bytes = args.ring.ring_bytes.filter(|_| all_pci).map(|bytes| bytes.0);
-        let pci = PciOptions { ring_bytes, credit: all_pci && args.pace.lossless };
+        let credit = all_pci && args.pace.lossless;
+        let pci = PciOptions { ring_bytes, credit, huge_pages: driver.driver.huge_pages };
         let seconds = args.limits.seconds.map(|seconds| seconds.duration());
         let limits = RunLimits { seconds, frames: args.limits.frames };
         run_foreign(&places, pci, &driver, limits, announce)?

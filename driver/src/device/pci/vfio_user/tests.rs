@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::memory::Pages;
 use super::super::tests::fake::{Answer, Server};
 use super::*;
 
@@ -112,7 +113,7 @@ fn a_refusal_is_an_error_and_the_conversation_goes_on() {
         matches!(command, DMA_MAP | SET_IRQS | REGION_READ).then_some(Answer::Refuse(12))
     });
     let client = connect(&server).unwrap();
-    let memory = DmaMemory::take(4096).unwrap();
+    let memory = Pages::find(false).unwrap().take(4096).unwrap();
     let event = EventFd::new().unwrap();
     for refused in [
         client.map_dma(0, &memory),
