@@ -29,14 +29,13 @@ impl Pages {
     pub(super) fn find(is_huge: bool) -> io::Result<Pages> {
         let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         flags.set(MFdFlags::MFD_HUGETLB, is_huge);
-        let file =
-            File::from(memfd_create("circbuf-dma", flags).map_err(|errno| match is_huge {
-                true => io::Error::other(format!(
-                    "this kernel has no huge pages ({}); do without",
-                    io::Error::from(errno)
-                )),
-                false => errno.into(),
-            })?);
+        let file = memfd_create("circbuf-dma", flags).map_err(|errno| match is_huge {
+            true => {
+                io::Error::other(format!("this kernel has no huge pages ({errno}); do without"))
+            }
+            false => errno.into(),
+        });
+        let file = File::from(file?);
         let bytes = if is_huge { file.metadata()?.blksize() } else { RING_ALIGN };
         Ok(Pages { file, bytes, is_huge })
     }
