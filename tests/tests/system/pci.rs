@@ -153,7 +153,7 @@ fn frames_come_through_huge_pages_where_there_are_any() {
     let huge = PciOptions { credit: true, huge_pages: true, ..PciOptions::default() };
     match card.open_as(huge) {
         Ok(device) => {
-            assert!(device.ring().bytes() as u64 > RING, "rounded up to whole pages");
+            assert!(device.ring().bytes() > RING, "rounded up to whole pages");
             let (finished, seen) = drive(device, true);
             assert_eq!(finished.ended_by.unwrap(), EndedBy::Camera);
             assert!(seen.len() == 3000 && seen == lawful(&card.end().ledger));

@@ -319,7 +319,7 @@ fn devices_that_are_no_pci_function_are_refused() {
     assert!(nobody.stderr.contains("is its server running"), "{}", nobody.stderr);
     // Somebody listens who lets nobody in, and then one who knows nothing of vfio-user.
     let listener = UnixListener::bind(&place.socket).expect("a place of ours");
-    std::fs::set_permissions(&place.socket, Permissions::from_mode(0)).expect("it is ours");
+    std::fs::set_permissions(&place.socket, Permissions::from_mode(0o000)).expect("it is ours");
     ends_unprivileged(place.dir.path(), &run).refused(5, &["has to let you write to the socket"]);
     std::fs::set_permissions(&place.socket, Permissions::from_mode(0o600)).expect("it is ours");
     let stranger = std::thread::spawn(move || {

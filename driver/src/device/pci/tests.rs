@@ -86,7 +86,7 @@ fn a_ring_of_huge_pages_has_whole_ones() {
     let error = Device::open_pci(&place, half).unwrap_err().to_string();
     assert!(error.contains(&format!("it takes a multiple of {page_bytes}")), "{error}");
     match Device::open_pci(&place, options) {
-        Ok(device) => assert_eq!(device.ring().bytes() as u64, page_bytes, "1 MiB, rounded up"),
+        Ok(device) => assert_eq!(device.ring().bytes(), page_bytes, "1 MiB, rounded up"),
         Err(error) => {
             let error = error.to_string();
             assert!(error.contains("it takes 1 huge pages of "), "{error}");
