@@ -294,7 +294,10 @@ fn what_lies_in_the_ring_when_the_camera_fails_is_read_out() {
     const PICTURES: u64 = 100;
     let dir = tempfile::tempdir().unwrap();
     let path = cut_short(&dir, PICTURES);
-    let card = Card::of(path.to_str().unwrap(), options(None, Gap::Zero));
+    let mut options = options(None, Gap::Zero);
+    // It fails some time after it was started, which a driver looks at.
+    options.pace = Pace { fps: Some(200.0), bus_bytes_per_s: None };
+    let card = Card::of(path.to_str().unwrap(), options);
     let camera = (card.open(false), Arc::clone(&card.emitted));
     let (finished, seen) = drive_into_a_backlog(camera, PICTURES, || {});
     assert_eq!(seen.len() as u64, PICTURES);
