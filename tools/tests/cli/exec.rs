@@ -13,7 +13,7 @@ fn source(name: &str) -> PathBuf {
 }
 
 /// Compiles a C program into `dir`.
-fn compile(dir: &Path, name: &str, flags: &[&str]) -> PathBuf {
+pub(crate) fn compile(dir: &Path, name: &str, flags: &[&str]) -> PathBuf {
     let program = dir.join(name);
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]).args(flags);
@@ -30,20 +30,21 @@ fn exec(line: &str, program: &[&str]) -> Command {
     command
 }
 
-fn runs(line: &str, program: &[&str]) -> Ended {
+pub(crate) fn runs(line: &str, program: &[&str]) -> Ended {
     Running::start(exec(line, program)).end()
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
 /// Small frames that go round a small ring, so that all situations come soon.
-const LIVELY: &str = "--ring-bytes 256KiB --source noise:1000-30000 --fps 100 --fault exact-wrap";
+pub(crate) const LIVELY: &str =
+    "--ring-bytes 256KiB --source noise:1000-30000 --fps 100 --fault exact-wrap";
 
 /// Nothing failed, and nothing else was skipped. What a call of `lseek` costs, for those who look.
 #[track_caller]
-fn conforms(ended: &Ended, skipped: &str) -> String {
+pub(crate) fn conforms(ended: &Ended, skipped: &str) -> String {
     let told = |prefix| ended.stdout.lines().filter(move |line| line.starts_with(prefix));
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert_eq!(told("FAIL").count(), 0, "{ended:#?}");
@@ -267,7 +268,7 @@ fn executable(dir: &TempDir, name: &str, content: &[u8]) -> PathBuf {
 fn a_32_bit_program_is_told() {
     let dir = disk_dir();
     let program = executable(&dir, "old", &ELF32);
-    if Running::start(Command::new(&program)).end().code != Some(0) {
+    if !Command::new(&program).status().is_ok_and(|status| status.success()) {
         println!("skipped: this kernel runs no 32-bit programs");
         return;
     }

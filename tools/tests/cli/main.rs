@@ -13,6 +13,7 @@ mod faults;
 mod forensics;
 mod killed;
 mod losses;
+mod nodes;
 mod pci;
 mod run;
 mod two_processes;
