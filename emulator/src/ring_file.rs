@@ -106,13 +106,14 @@ impl RingFile {
     }
 
     /// Makes a ring without a name, for a driver in the same process (or a child of it).
-    /// Its size is sealed, so that no mapping can lose its memory.
+    /// Its size is sealed, so that no mapping can lose its memory; its content
+    /// [can be](Self::seal_content).
     ///
     /// # Errors
     /// The operating system refuses.
     pub fn memfd(ring_bytes: u64) -> Result<Self, RingFileError> {
-        let ring = lock(sealed_memfd("circbuf", ring_bytes)?, Path::new("memfd:circbuf"))?;
-        let registers = sealed_memfd("circbuf.regs", PAGE_BYTES as u64)?;
+        let ring = lock(sized_memfd("circbuf", ring_bytes)?, Path::new("memfd:circbuf"))?;
+        let registers = sized_memfd("circbuf.regs", PAGE_BYTES as u64)?;
         let registers = lock(registers, Path::new("memfd:circbuf.regs"))?;
         Ok(Self { ring, registers, ring_bytes, name: None })
     }
@@ -129,6 +130,20 @@ impl RingFile {
     #[must_use]
     pub fn registers_fd(&self) -> BorrowedFd<'_> {
         self.registers.as_fd()
+    }
+
+    /// Leaves the content of a memfd to the mappings for writing that are there, those of its
+    /// [`Fpga`](crate::fpga::Fpga): from now on nobody, be it root, can write or map it for writing
+    /// by a descriptor of it, or by `/proc/PID/fd`. A named ring cannot be sealed.
+    ///
+    /// # Errors
+    /// The operating system refuses: it is older than Linux 5.1, or the ring has a name.
+    pub fn seal_content(&self) -> Result<(), RingFileError> {
+        let path = self.path().unwrap_or(Path::new("memfd:circbuf"));
+        let seals = SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL;
+        [&self.ring, &self.registers].into_iter().try_for_each(|file| {
+            seal(file, seals).map_err(|errno| io_error(path, "seal it")(errno.into()))
+        })
     }
 
     /// Size of the ring in bytes.
@@ -207,17 +222,33 @@ fn make(temporary: &Path, path: &Path, bytes: u64) -> Result<File, RingFileError
     }
 }
 
+/// Memory of so many bytes for as long as it lives, to be written by whoever has it.
 pub(crate) fn sealed_memfd(name: &str, bytes: u64) -> Result<File, RingFileError> {
-    let path = with_suffix(Path::new("memfd:"), name);
+    let file = sized_memfd(name, bytes)?;
+    seal(&file, SealFlag::F_SEAL_SEAL)
+        .map_err(|errno| io_error(&memfd_path(name), "seal it")(errno.into()))?;
+    Ok(file)
+}
+
+/// The same, to which seals can be added.
+fn sized_memfd(name: &str, bytes: u64) -> Result<File, RingFileError> {
+    let path = memfd_path(name);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = memfd_create(name, flags)
         .map(File::from)
         .map_err(|errno| io_error(&path, "make it")(errno.into()))?;
     file.set_len(bytes).map_err(io_error(&path, "size it"))?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))
+    seal(&file, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)
         .map_err(|errno| io_error(&path, "seal it")(errno.into()))?;
     Ok(file)
+}
+
+fn memfd_path(name: &str) -> PathBuf {
+    with_suffix(Path::new("memfd:"), name)
+}
+
+fn seal(file: &File, seals: SealFlag) -> Result<(), Errno> {
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals)).map(drop)
 }
 
 /// Locks `file`, which is or will be the ring `path`. A driver that wants to know whether the

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,6 +62,37 @@ static int send_descriptor(int node) {
   if (sendmsg(pair[0], &message, 0) == 1 && recvmsg(pair[1], &message, 0) == 1)
     memcpy(&received, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
   return received;
+}
+
+static void other_openings(const char *path, int node) {
+  char behind[64];
+  for (const char *const *more = (const char *[]){"/", "/.", "/..", "/x", NULL}; *more; more++) {
+    struct stat told;
+    snprintf(behind, sizeof behind, "%s%s", path, *more);
+    holds(open(behind, O_RDONLY) == -1 && errno == ENOTDIR, "a node is no folder");
+    errno = 0;
+    holds(stat(behind, &told) == -1 && errno == ENOTDIR, "nor for stat");
+    errno = 0;
+    holds(access(behind, R_OK) == -1 && errno == ENOTDIR, "nor for access");
+  }
+  for (const int *mode = (const int[]){O_WRONLY, O_PATH, -1}; *mode != -1; mode++) {
+    struct stat told;
+    char byte;
+    int other = open(path, *mode);
+    holds(other > 0 && fstat(other, &told) == 0 && S_ISCHR(told.st_mode), "opened for something else than reading");
+    holds(read(other, &byte, 1) == -1 && errno == EBADF, "it is not read");
+    errno = 0;
+    holds(pread(other, &byte, 1, 3) == -1 && errno == EBADF, "nor at a position of no word");
+    holds(write(other, "x", 1) == -1 && errno == EBADF, "nor written");
+    holds(mmap(NULL, 4096, PROT_READ, MAP_SHARED, other, 0) == MAP_FAILED, "nor mapped");
+    close(other);
+  }
+  snprintf(behind, sizeof behind, "/proc/self/fd/%d", node);
+  int again = open(behind, O_RDWR);
+  holds(again > 0 && write(again, "x", 1) == -1 && errno == EPERM, "the ring's memory is not written");
+  holds(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, again, 0) == MAP_FAILED && errno == EPERM,
+        "nor mapped for it");
+  close(again);
 }
 
 static void descriptors(const char *path, int node) {
@@ -163,6 +195,7 @@ int main(int argc, char **argv) {
   if (argc != 3) return fprintf(stderr, "usage: processes NODE idle|starting\n"), 2;
   int node = open(argv[1], O_RDONLY);
   if (!strcmp(argv[2], "idle")) {
+    other_openings(argv[1], node);
     descriptors(argv[1], node);
     processes(argv[0], node);
     lseek(node, TOWP, SEEK_END);

@@ -29,7 +29,10 @@
 //!   message. A program that brings a filter with a listener of its own, another `circbuf exec`
 //!   above all, is not supervised twice.
 //! * `write` fails with EBADF, `mmap` for writing with EACCES: the ring belongs to the camera,
-//!   whatever the node's permissions say. On a camera both would write into it.
+//!   whatever the node's permissions say. On a camera both would write into it. Who opens the ring's
+//!   memory again by `/proc`, be it root, gets EPERM for both: it is sealed.
+//! * A node that is opened with `O_WRONLY` or `O_PATH` is open for neither reading nor writing, which
+//!   `F_GETFL` tells; `lseek` and `poll` work on both.
 //! * `mmap` from an offset begins there (a camera ignores it), and ends with the ring (SIGBUS
 //!   behind).
 //! * On a 393, `readv`, `sendfile` and their like read unaligned positions as they are; `read` and

@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, symlink};
 
 use super::*;
 use crate::fpga::{Fpga, Setup, SetupError};
@@ -144,6 +145,23 @@ fn the_size_of_a_memfd_is_sealed() {
         let fd = File::from(fd.try_clone_to_owned().unwrap());
         assert!(fd.set_len(0).is_err());
         assert!(fd.set_len(1 << 20).is_err());
+    }
+}
+
+#[test]
+fn nobody_but_the_fpga_writes_into_a_memfd_that_is_sealed() {
+    let fpga = open(RingFile::memfd(8192).unwrap());
+    fpga.file().seal_content().unwrap();
+    for fd in [fpga.file().ring_fd(), fpga.file().registers_fd()] {
+        let again = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let again = OpenOptions::new().read(true).write(true).open(again).unwrap();
+        for file in [File::from(fd.try_clone_to_owned().unwrap()), again] {
+            let refused = file.write_at(&[1], 0).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(Errno::EPERM as i32));
+            let refused = MmapOptions::new().map_raw(&file).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(Errno::EPERM as i32));
+            assert!(MmapOptions::new().map_raw_read_only(&file).is_ok());
+        }
     }
 }
 

@@ -1,17 +1,19 @@
 //! The nodes that are there, and what an open one is made of.
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use circbuf_abi::node::{MINOR_CIRCBUF, MINOR_JPEGHEAD, MINOR_NC353_CIRCBUF, MINOR_NC353_JPEGHEAD};
 use circbuf_emulator::node::{Firmware, Node};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
 
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +58,6 @@ impl Devices {
         let ring = |(channel, (node, file)): (usize, (Node, OwnedFd))| {
             let file = File::from(file);
             let metadata = file.metadata()?;
-            // Nor is the ring to be opened for writing by another way; its owner still can, who may change
-            // this, and root.
-            file.set_permissions(Permissions::from_mode(0o444))?;
             let header = match firmware {
                 Firmware::Nc353 => None,
                 Firmware::Nc393 => Some(make_header(channel)?),
@@ -81,11 +80,10 @@ impl Devices {
         Some(Device { kind, channel })
     }
 
-    /// Whether a path could mean a node, so that it is worth more than a glance.
+    /// Whether a path could mean a node or go through one, so that it is worth more than a glance.
     pub(super) fn could_be(path: &[u8]) -> bool {
-        let name = path.rsplit(|byte| *byte == b'/').find(|part| !part.is_empty() && part != b".");
-        let name = name.and_then(|name| std::str::from_utf8(name).ok());
-        name.is_some_and(|name| split_name(name).is_some())
+        let mut parts = path.split(|byte| *byte == b'/').map(std::str::from_utf8);
+        parts.any(|part| part.is_ok_and(|name| split_name(name).is_some()))
     }
 
     /// The node of which this is an open file, by what the kernel calls it; `look` tells device and
@@ -110,15 +108,18 @@ impl Devices {
         Some(Device { kind: Kind::Circbuf, channel })
     }
 
-    /// A new open file of the node, to be read, with those of `flags` that stay with an open file.
+    /// A new open file of the node, to be read at most, with those of `flags` that stay with an open
+    /// file.
     pub(super) fn open(&self, device: Device, flags: i32) -> std::io::Result<File> {
         let ring = &self.rings[device.channel];
         match (device.kind, &ring.header) {
             (Kind::Circbuf, _) => open_again(&ring.file, flags),
             (Kind::Jpeghead, None) => open_again(&make_header(device.channel)?, flags),
             (Kind::Jpeghead, Some(shared)) => {
-                // It is emptied for all who have it open.
-                shared.set_len(0)?;
+                if flags & libc::O_PATH == 0 {
+                    // It is emptied for all who have it open.
+                    shared.set_len(0)?;
+                }
                 open_again(shared, flags)
             }
         }
@@ -178,9 +179,17 @@ fn make_header(channel: usize) -> std::io::Result<File> {
     Ok(memfd_create(OsStr::from_bytes(&name), MFdFlags::MFD_CLOEXEC)?.into())
 }
 
+/// Who asks for reading and writing gets reading. Who does not ask for reading gets a file that can be
+/// neither read nor written: one of `O_PATH` could not be handed over, and one for writing would write.
 fn open_again(file: &File, flags: i32) -> std::io::Result<File> {
+    let is_path = flags & libc::O_PATH != 0;
+    let access = match flags & libc::O_ACCMODE {
+        libc::O_RDONLY | libc::O_RDWR if !is_path => libc::O_RDONLY,
+        _ => libc::O_ACCMODE,
+    };
     let kept = flags & (libc::O_NONBLOCK | libc::O_APPEND);
-    OpenOptions::new().read(true).custom_flags(kept).open(own_path(file))
+    let flags = OFlag::from_bits_retain(access | kept | libc::O_CLOEXEC);
+    Ok(open(own_path(file).as_str(), flags, Mode::empty())?.into())
 }
 
 fn own_path(file: &File) -> String {
@@ -220,10 +229,10 @@ mod tests {
         for nothing in ["/dev/circbuf", "/dev/circbuf2", "/dev/circbuf00", "/dev/x/circbuf0"] {
             assert_eq!(named(Nc393, nothing), None, "{nothing}");
         }
-        for could in ["circbuf0", "/dev//jpeghead3", "a/circbuf0/."] {
+        for could in ["circbuf0", "/dev//jpeghead3", "a/circbuf0/.", "/dev/circbuf0/x"] {
             assert!(Devices::could_be(could.as_bytes()), "{could}");
         }
-        for not in ["/dev/null", "", "/", "/dev/circbuf0/x"] {
+        for not in ["/dev/null", "", "/", "/dev/mycircbuf0"] {
             assert!(!Devices::could_be(not.as_bytes()), "{not}");
         }
     }

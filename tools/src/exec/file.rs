@@ -8,21 +8,20 @@ use super::seccomp::Call;
 use super::supervisor::Outcome;
 use super::target;
 
-/// `open`, `openat`, `openat2`: the descriptor is read-only whatever is asked for, and the rest as
-/// for any character device.
+/// `open`, `openat`, `openat2`: the descriptor can be read at most whatever is asked for, and the rest
+/// is as for any character device.
 pub(super) fn open(devices: &Devices, call: &Call) -> Outcome {
     let (directory, path, flags) = match call.number {
         libc::SYS_openat => (Some(0), 1, Ok(call.args[2] as i32)),
         libc::SYS_openat2 => (Some(0), 1, openat2_flags(call)),
         _ => (None, 0, Ok(call.args[1] as i32)),
     };
-    let Some(device) = lookup::named(devices, call, directory, path) else {
-        return Outcome::NotOurs;
-    };
-    match flags.and_then(|flags| open_device(devices, device, flags)) {
-        Ok(outcome) => outcome,
-        Err(errno) => errno.into(),
-    }
+    lookup::named(devices, call, directory, path).answer(|device| {
+        match flags.and_then(|flags| open_device(devices, device, flags)) {
+            Ok(outcome) => outcome,
+            Err(errno) => errno.into(),
+        }
+    })
 }
 
 fn openat2_flags(call: &Call) -> Result<i32, Errno> {
@@ -36,7 +35,7 @@ fn open_device(devices: &Devices, device: Device, flags: i32) -> Result<Outcome,
     if has(libc::O_DIRECTORY) {
         return Err(Errno::ENOTDIR);
     }
-    if has(libc::O_CREAT | libc::O_EXCL) {
+    if has(libc::O_CREAT | libc::O_EXCL) && !has(libc::O_PATH) {
         return Err(Errno::EEXIST);
     }
     let opened = devices.open(device, flags).map_err(|error| {
@@ -52,13 +51,12 @@ pub(super) fn access(devices: &Devices, call: &Call) -> Outcome {
         libc::SYS_faccessat | libc::SYS_faccessat2 => (Some(0), 1),
         _ => (None, 0),
     };
-    if lookup::named(devices, call, directory, path).is_none() {
-        return Outcome::NotOurs;
-    }
-    match call.args[path + 1] as i32 & libc::X_OK {
-        0 => Outcome::Returns(Ok(0).into()),
-        _ => Errno::EACCES.into(),
-    }
+    lookup::named(devices, call, directory, path).answer(|_| {
+        match call.args[path + 1] as i32 & libc::X_OK {
+            0 => Outcome::Returns(Ok(0).into()),
+            _ => Errno::EACCES.into(),
+        }
+    })
 }
 
 /// Calls with a path that a node answers with `refusal`: it is no link, and has no attributes.
@@ -67,8 +65,5 @@ pub(super) fn refused(devices: &Devices, call: &Call, refusal: Errno) -> Outcome
         libc::SYS_readlinkat => (Some(0), 1),
         _ => (None, 0),
     };
-    match lookup::named(devices, call, directory, path) {
-        Some(_) => refusal.into(),
-        None => Outcome::NotOurs,
-    }
+    lookup::named(devices, call, directory, path).answer(|_| refusal.into())
 }

@@ -1,7 +1,10 @@
 //! Which node a call is about, if any.
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -10,6 +13,7 @@ use nix::libc;
 
 use super::device::{Device, Devices, Kind};
 use super::seccomp::Call;
+use super::supervisor::Outcome;
 use super::target::{self, Threads};
 
 /// A node that a program has open: the same open file, with its position.
@@ -61,29 +65,79 @@ fn ring_of(devices: &Devices, file: &File) -> Option<Device> {
     devices.with_ring((metadata.dev(), metadata.ino()))
 }
 
-/// The node that a call names by a path; `directory` is the argument with the folder's descriptor.
+/// What a call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Node(Device),
+    /// A node, taken for a folder.
+    InNode,
+    NotOurs,
+}
+
+impl Subject {
+    /// What the call comes to, if this is what it comes to on a node.
+    pub(super) fn answer(self, on_node: impl FnOnce(Device) -> Outcome) -> Outcome {
+        match self {
+            Subject::Node(device) => on_node(device),
+            Subject::InNode => Errno::ENOTDIR.into(),
+            Subject::NotOurs => Outcome::NotOurs,
+        }
+    }
+}
+
+impl From<Option<Device>> for Subject {
+    fn from(device: Option<Device>) -> Subject {
+        device.map_or(Subject::NotOurs, Subject::Node)
+    }
+}
+
+/// What a call names by a path; `directory` is the argument with the folder's descriptor.
 pub(super) fn named(
     devices: &Devices,
     call: &Call,
     directory: Option<usize>,
     path: usize,
-) -> Option<Device> {
+) -> Subject {
     let path = match target::read_text(call.tid, call.args[path]) {
         Ok(path) => path,
         Err(errno) => {
             tell_if_refused(call.tid, errno);
-            return None;
+            return Subject::NotOurs;
         }
     };
     if !Devices::could_be(&path) {
-        return None;
+        return Subject::NotOurs;
     }
     let folder = || {
         let descriptor = directory.map_or(libc::AT_FDCWD, |at| call.args[at] as i32);
         target::folder(call.tid, descriptor)
     };
     let folder = if path.starts_with(b"/") { None } else { folder() };
-    devices.named(&target::normal(folder, &path))
+    walk(devices, folder, &path)
+}
+
+/// Where a path leads, without looking at the file system: `//`, `.` and `..` mean nothing else, but that
+/// nothing stands behind a node, be it a slash.
+fn walk(devices: &Devices, folder: Option<PathBuf>, path: &[u8]) -> Subject {
+    let mut at = folder.unwrap_or_default();
+    if path.starts_with(b"/") {
+        at.push("/");
+    }
+    let mut device = None;
+    for part in path.split(|byte| *byte == b'/') {
+        if device.is_some() {
+            return Subject::InNode;
+        }
+        match part {
+            b"" | b"." => {}
+            b".." => drop(at.pop()),
+            name => {
+                at.push(OsStr::from_bytes(name));
+                device = devices.named(&at);
+            }
+        }
+    }
+    device.into()
 }
 
 /// Whether a call with a path means the descriptor in front of it instead.

@@ -4,6 +4,7 @@ use std::io::{Seek, SeekFrom};
 
 use circbuf_emulator::node::{Answer, seek_in_header};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::device::{Devices, Kind};
@@ -81,7 +82,7 @@ pub(super) fn read(devices: &Devices, threads: &mut Threads, call: &Call) -> Out
     let node = &devices.rings[opened.device.channel].node;
     let moves = call.number == libc::SYS_read;
     let from = if moves { position(&opened.file) } else { call.args[3] };
-    if !node.is_read_shifted(from) || from > i64::MAX as u64 {
+    if !node.is_read_shifted(from) || from > i64::MAX as u64 || !is_readable(&opened.file) {
         return Outcome::NotOurs;
     }
     let mut bytes = vec![0; READ_BYTES_MAX.min(call.args[2] as usize)];
@@ -91,6 +92,12 @@ pub(super) fn read(devices: &Devices, threads: &mut Threads, call: &Call) -> Out
         move_to(&opened.file, from + read as u64);
     }
     Outcome::Returns(Reply::from(Ok(read as i64)).storing(call.args[1], bytes))
+}
+
+/// Whether it was opened for reading.
+fn is_readable(file: &File) -> bool {
+    let flags = fcntl(file, FcntlArg::F_GETFL);
+    flags.is_ok_and(|flags| flags & libc::O_ACCMODE == libc::O_RDONLY)
 }
 
 /// Where an open file is.

@@ -5,7 +5,7 @@ use circbuf_abi::node::MAJOR;
 use nix::libc;
 
 use super::device::{Device, Devices};
-use super::lookup;
+use super::lookup::{self, Subject};
 use super::seccomp::Call;
 use super::supervisor::{Outcome, Reply};
 
@@ -19,29 +19,36 @@ const INODE: u64 = 1 << 40;
 
 /// `stat`, `lstat`, `fstat`, `newfstatat`.
 pub(super) fn stat(devices: &Devices, call: &Call) -> Outcome {
-    let (device, out) = match call.number {
-        libc::SYS_fstat => (lookup::device_of(devices, call.tid, call.args[0] as i32), 1),
+    let (subject, out) = match call.number {
+        libc::SYS_fstat => (opened(devices, call), 1),
         libc::SYS_newfstatat => (subject(devices, call, 3), 2),
         _ => (lookup::named(devices, call, None, 0), 1),
     };
-    let Some(device) = device else { return Outcome::NotOurs };
-    let filled = stat_bytes(devices, device);
-    Outcome::Returns(Reply::from(Ok(0)).storing(call.args[out], filled))
+    subject.answer(|device| {
+        let filled = stat_bytes(devices, device);
+        Outcome::Returns(Reply::from(Ok(0)).storing(call.args[out], filled))
+    })
 }
 
 /// `statx`.
 pub(super) fn statx(devices: &Devices, call: &Call) -> Outcome {
-    let Some(device) = subject(devices, call, 2) else { return Outcome::NotOurs };
-    let filled = statx_bytes(devices, device);
-    Outcome::Returns(Reply::from(Ok(0)).storing(call.args[4], filled))
+    subject(devices, call, 2).answer(|device| {
+        let filled = statx_bytes(devices, device);
+        Outcome::Returns(Reply::from(Ok(0)).storing(call.args[4], filled))
+    })
 }
 
-/// The node that a call with folder, path and flags is about.
-fn subject(devices: &Devices, call: &Call, flags: usize) -> Option<Device> {
+/// What a call with folder, path and flags is about.
+fn subject(devices: &Devices, call: &Call, flags: usize) -> Subject {
     if lookup::means_descriptor(call, flags) {
-        return lookup::device_of(devices, call.tid, call.args[0] as i32);
+        return opened(devices, call);
     }
     lookup::named(devices, call, Some(0), 1)
+}
+
+/// What the descriptor in front stands for.
+fn opened(devices: &Devices, call: &Call) -> Subject {
+    lookup::device_of(devices, call.tid, call.args[0] as i32).into()
 }
 
 fn inode(devices: &Devices, device: Device) -> u64 {

@@ -123,6 +123,8 @@ fn channel(
     interrupts: &EventFd,
 ) -> Result<(Node, OwnedFd), ExecError> {
     let node = Node::new(camera.ring(), firmware)?;
+    // What the program gets is this memory.
+    camera.ring().seal_content()?;
     let duplicate = failed("duplicate a descriptor");
     let ring = camera.ring().ring_fd().try_clone_to_owned().map_err(duplicate)?;
     let line = interrupts.as_fd().try_clone_to_owned();

@@ -1,10 +1,10 @@
 //! A look into the program: its memory, its folders, its open files.
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -133,21 +133,4 @@ impl Threads {
 pub(super) fn process_of(tid: i32) -> Option<i32> {
     let status = status(tid)?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
-}
-
-/// What a path means, without looking at the file system: `//`, `.` and `..` taken away.
-pub(super) fn normal(folder: Option<PathBuf>, path: &[u8]) -> PathBuf {
-    use std::path::Component;
-    let mut normal = PathBuf::new();
-    let whole = folder.unwrap_or_default().join(OsStr::from_bytes(path));
-    for component in whole.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                normal.pop();
-            }
-            component => normal.push(component),
-        }
-    }
-    normal
 }
