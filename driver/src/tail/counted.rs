@@ -95,6 +95,11 @@ impl Counted {
         self.pointed.as_ref().is_some_and(Pointed::is_settling)
     }
 
+    /// Behind a pointer: below this and down to the boundary before, nothing can be read.
+    fn hole_end(&self) -> Option<u64> {
+        self.pointed.as_ref()?.hole_end()
+    }
+
     /// What is complete; of a pointer, what was at the last step.
     fn look(&self, device: &Device) -> Option<Progress> {
         match &self.pointed {
@@ -219,7 +224,8 @@ impl Counted {
     /// Looks where the frames lie, if that is not known yet.
     fn survey(&mut self, device: &Device) {
         if self.extents.is_empty() {
-            let Some(&anchor) = self.anchors.front() else { return };
+            let is_to_read = |anchor: &&Boundary| self.hole_end() != Some(anchor.cursor);
+            let Some(&anchor) = self.anchors.front().filter(is_to_read) else { return };
             Survey::new(device, self.last_time).between(self.next, anchor, &mut self.extents);
         }
     }
@@ -325,7 +331,8 @@ impl Counted {
         // A page that lies must not make the walk longer than the ring.
         let reserved = at_least_complete(reach(device), progress);
         let safe = (reserved + margin + 2 * GAP_BYTES as u64).saturating_sub(ring_bytes);
-        let from = Boundary { cursor: safe.max(read.cursor), ..read };
+        let lowest = safe.max(self.hole_end().unwrap_or(0));
+        let from = Boundary { cursor: lowest.max(read.cursor), ..read };
         Survey::new(device, self.last_time).down(from, boundary(progress), &mut self.extents);
         self.forget_touched(device, progress);
         let known = self.extents.last().map_or(boundary(progress), |extent| extent.start);

@@ -3,11 +3,13 @@
 //!
 //! The pointer says where frames end, as long as it is looked at in time ([`crate::pointer`]). Frames
 //! between two places of it are counted by the chain of trailers, down from the newer one. That is exact
-//! if the chain arrives at the older one, if every link of it is proven to be one frame, by its header or by
-//! a newer time, and if the writer had not come to the last of them when it was done. Otherwise it is
-//! an estimate: by what of the chain there is and the headers in the rest; and after a look that came too
-//! late, by the times of frames. Numbers are only good for telling what is missing as long as all of it
-//! was exact, and [`Pointed::is_exact`] says so.
+//! if the chain arrives at the older one, or headers tell where the frames in the rest end, if every link of
+//! it is proven to be one frame, by its header or by a newer time, and if the writer had not come to the
+//! last of them when it was done. Otherwise it is an estimate: by what of the chain there is and the headers
+//! in the rest; and after a look that came too late, by the times of frames. A frame whose length is wrong in
+//! its trailer *and* in its header, as a handler stamps it that reads a damaged trailer, is such a case:
+//! whether there was one frame or, with a lost interrupt, two, nothing tells. Numbers are only good for
+//! telling what is missing as long as all of it was exact, and [`Pointed::is_exact`] says so.
 //!
 //! A pointer may be seen before the frame's header is stamped, and on a 393 the signature before the
 //! parameters. So the newest frame is complete once its header has stood there for a moment, or when the
@@ -37,6 +39,8 @@ pub(super) struct Pointed {
     told_ns: u64,
     period: Period,
     newest: Option<Newest>,
+    /// Where the last hole ends.
+    hole_end: Option<u64>,
     exact: bool,
 }
 
@@ -62,6 +66,7 @@ impl Pointed {
             told_ns: seen.before_ns,
             period: Period::default(),
             newest: None,
+            hole_end: None,
             exact: true,
         })
     }
@@ -77,6 +82,13 @@ impl Pointed {
 
     pub(super) fn is_settling(&self) -> bool {
         self.newest.is_some()
+    }
+
+    /// Where a hole ends. It begins at the boundary that was told before. In it lies a damaged frame across
+    /// the beginning of the ring, or frames of the lap before if the camera was reset there: whatever
+    /// looks whole in it is not to be read.
+    pub(super) fn hole_end(&self) -> Option<u64> {
+        self.hole_end
     }
 
     /// What is complete by now.
@@ -132,27 +144,36 @@ impl Pointed {
         let from = self.told.complete;
         let survey = Survey::new(device, self.last_time());
         let chain = survey.chain(from, end);
-        if self.may_be_reset(device, chain, end) {
+        let beginning = end / device.ring().bytes() * device.ring().bytes();
+        let has_hole = from < beginning && beginning < chain.reached;
+        if self.may_be_reset(device, chain, beginning) {
             return pointer(device).lose_sight();
         }
-        let hidden = if chain.reached == from { 0 } else { survey.least(from, chain.reached) };
+        let (hidden, is_proven) = match has_hole {
+            true => (survey.least(beginning, chain.reached), false),
+            false => hidden(survey, from, chain.reached),
+        };
         let reach = pointer(device).reach();
         if reach.epoch != self.told.epoch {
             return;
         }
         // Down to the trailer in front of where the chain arrived.
         let is_untouched = reach.reserved + 2 * GAP_BYTES as u64 <= from + device.ring().bytes();
-        self.exact &= hidden == 0 && is_untouched;
+        self.exact &= is_proven && is_untouched;
+        if has_hole {
+            // What is behind it is told next.
+            self.hole_end = Some(chain.reached);
+            return self.tell(device, chain.reached, hidden);
+        }
         self.tell(device, end, chain.links + hidden);
     }
 
     /// Whether the camera may have begun at the beginning of the ring again, and the pointer has come to
-    /// where it can come without that. Then no chain leads across the beginning; or the trailer in front
-    /// of a place where the pointer was is another one.
-    fn may_be_reset(&self, device: &Device, chain: Chain, end: u64) -> bool {
-        let beginning = end / device.ring().bytes() * device.ring().bytes();
-        let is_crossed = chain.reached <= self.told.complete || chain.reached < beginning;
-        let began = beginning > self.told.complete && !is_crossed;
+    /// where it can come without that. Then a chain begins there; or the trailer in front of a place where
+    /// the pointer was is another one. Where a chain ends behind the beginning, a damaged frame lies across
+    /// it, or a reset was followed by one: that is a hole. All that is behind it was written since.
+    fn may_be_reset(&self, device: &Device, chain: Chain, beginning: u64) -> bool {
+        let began = self.told.complete < beginning && chain.reached == beginning;
         began || trailer_at(device, self.told.complete) != self.last
     }
 
@@ -166,7 +187,7 @@ impl Pointed {
         // A clock that was set tells more than can have come.
         let elapsed_ns = seen.after_ns.saturating_sub(self.told_ns);
         let most = pointer(device).movable_bytes(elapsed_ns) / SLOT_BYTES_MIN + 1;
-        (self.exact, self.newest) = (false, None);
+        (self.exact, self.newest, self.hole_end) = (false, None, None);
         (self.told.epoch, self.told_ns) = (seen.epoch, seen.before_ns);
         self.tell(device, seen.cursor, frames.min(most));
     }
@@ -188,6 +209,14 @@ impl Pointed {
 
 fn pointer(device: &Device) -> &FramePointer {
     device.pointer().expect("the device that the tail was attached to has one")
+}
+
+/// How many frames lie where no chain of trailers leads, and whether that is proven.
+fn hidden(survey: Survey<'_>, from: u64, to: u64) -> (u64, bool) {
+    match survey.by_headers(from, to) {
+        Some(frames) => (frames, true),
+        None => (survey.least(from, to), false),
+    }
 }
 
 /// How many frames lie in front of the pointer, one behind the other, and will not be overwritten at once.

@@ -131,6 +131,7 @@ impl<'a> Survey<'a> {
             let is_link = |start: &u64| {
                 let may_be_old = !end.is_multiple_of(self.device.ring().bytes());
                 *start >= from
+                    && (*start == from || self.may_start(*start))
                     && self.is_one(*start, end)
                     && (may_be_old || self.is_new(*start, end))
             };
@@ -140,15 +141,37 @@ impl<'a> Survey<'a> {
         chain
     }
 
-    /// Whether one frame and no more lies there, be it without a header because its interrupt was lost.
+    /// Whether anything says that a frame may start there: a header, an empty slot, or the trailer in
+    /// front. A trailer whose length is wrong leads into a payload, where none of them is.
+    fn may_start(&self, start: u64) -> bool {
+        let header = self.device.ring().header(start);
+        let is_behind = || trailer_in_front(self.device, start).is_some_and(|it| it.is_plausible());
+        header.is_stamped() || header.is_empty() || is_behind()
+    }
+
+    /// Whether one frame and no more lies there, be it with a damaged header, or without one because its
+    /// interrupt was lost.
     fn is_one(&self, start: u64, end: u64) -> bool {
         let header = self.device.ring().header(start);
         let is_alone = || self.signatures(start, end) == 0;
-        let is_proven = match header.is_stamped() {
-            true => start + slot(header.length()) == end && (self.is_new(start, end) || is_alone()),
+        let is_proven = match header.is_stamped() && start + slot(header.length()) == end {
+            true => self.is_new(start, end) || is_alone(),
             false => self.is_new(start, end) && is_alone(),
         };
         is_proven && !self.has_nearer_end(start, end)
+    }
+
+    /// How many frames lie between two boundaries, if their headers tell of each where it ends, whatever
+    /// stands in its trailer.
+    pub(super) fn by_headers(&self, from: u64, to: u64) -> Option<u64> {
+        let (mut links, mut at) = (0, from);
+        while at < to {
+            let header = self.device.ring().header(at);
+            let end = at + slot(header.length());
+            let is_link = header.is_stamped() && end <= to && self.signatures(at, end) == 0;
+            (links, at) = is_link.then_some((links + 1, end))?;
+        }
+        Some(links)
     }
 
     /// How many frames there are at least between two boundaries, by their headers.

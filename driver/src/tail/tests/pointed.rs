@@ -8,6 +8,7 @@ use crate::device::{Device, DeviceError};
 use crate::hand_camera::HandCamera;
 use crate::loss::{Loss, LossReason, Refusal};
 use crate::pointer::Sighting;
+use crate::ring::slot;
 use crate::slab::SlabPool;
 use crate::validate::{Candidate, check_in_place, copy_and_check};
 
@@ -218,6 +219,157 @@ fn a_reset_is_seen_by_a_pointer_that_jumps() {
     assert!(!scene.lost().exact);
     scene.camera.emit(700);
     assert_eq!(scene.frame().trailer.length, 700);
+}
+
+/// What is wrong with a frame.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    /// Of the trailer, behind the handler, which has read the true one.
+    NoTrailer,
+    /// The trailer tells so many bytes more.
+    Length(i32),
+    /// So does the header: the handler has read that trailer.
+    LengthForAll(i32),
+    /// The header does.
+    HeaderLength(i32),
+}
+
+impl Scene {
+    /// A frame of so many bytes that is damaged.
+    fn emit_damaged(&mut self, length: usize, damage: Damage) {
+        let start = self.camera.next + RING;
+        let word = start + u64::from(slot(length as u32)) - 36;
+        let told = |more: i32| (length as i32 + more).to_le_bytes();
+        let payload = HandCamera::payload(self.camera.frames, length);
+        self.camera.emit_and(&payload, |camera| match damage {
+            Damage::NoTrailer => camera.put(word - 8, &[0; 12]),
+            Damage::Length(more) => camera.put(word, &told(more)[..3]),
+            Damage::HeaderLength(more) => camera.put(start - 4, &told(more)),
+            Damage::LengthForAll(more) => {
+                camera.put(word, &told(more)[..3]);
+                camera.put(start - 4, &told(more));
+            }
+        });
+    }
+
+    /// Payload lengths of all that is found whole, and what is lost.
+    fn read_all(&mut self) -> (Vec<u32>, Vec<Loss>) {
+        let (mut whole, mut lost) = (Vec::new(), Vec::new());
+        for _ in 0..40 {
+            match self.poll_after(60_000) {
+                Step::Idle => {}
+                Step::Lost(loss) => lost.push(loss),
+                Step::Frame(candidate) => match check_in_place(&self.device, &candidate) {
+                    Ok(()) => whole.push(candidate.trailer.length),
+                    Err(refused) => lost.push(Loss {
+                        reason: refused.reason,
+                        refusal: Some(refused.refusal),
+                        sequence: candidate.sequence,
+                        count: 1,
+                        exact: self.tail.is_exact(),
+                        first: None,
+                        last: None,
+                    }),
+                },
+            }
+        }
+        (whole, lost)
+    }
+}
+
+/// Good frames around a damaged one, all of which the driver has looked at.
+fn around(damage: Damage) -> (Scene, Vec<Loss>) {
+    let mut scene = Scene::new(3, StartAt::Newest);
+    scene.camera.emit(1100);
+    assert_eq!(scene.read_all(), (vec![1100], vec![]));
+    scene.emit_damaged(1200, damage);
+    let (whole, mut lost) = scene.read_all();
+    assert_eq!(whole, [0; 0], "{damage:?}");
+    for length in [1300, 1400] {
+        scene.camera.emit(length as usize);
+        let (whole, more) = scene.read_all();
+        assert_eq!(whole, [length], "{damage:?}");
+        lost.extend(more);
+    }
+    (scene, lost)
+}
+
+#[test]
+fn a_frame_with_a_damaged_end_or_header_is_counted_where_one_of_both_tells_the_truth() {
+    let behind = [-640, -96, -32, 32, 96, 1 << 20].map(Damage::Length);
+    let headers = [-640, -32, 32, 1 << 20].map(Damage::HeaderLength);
+    for damage in behind.into_iter().chain(headers).chain([Damage::NoTrailer]) {
+        let (scene, lost) = around(damage);
+        let told: Vec<_> = lost.iter().map(|loss| (loss.sequence, loss.count)).collect();
+        assert_eq!(told, [(4, 1)], "{damage:?}");
+        assert!(scene.tail.is_exact() && lost[0].exact, "{damage:?}");
+        assert_eq!(scene.tail.expected(&scene.device), Some(4), "{damage:?}");
+    }
+}
+
+#[test]
+fn a_wrong_length_that_the_handler_believed_is_one_frame_and_an_estimate() {
+    for more in [-640, -96, -32, 32, 96, 1 << 20] {
+        let (scene, lost) = around(Damage::LengthForAll(more));
+        let told: Vec<_> =
+            lost.iter().map(|loss| (loss.sequence, loss.count, loss.exact)).collect();
+        assert_eq!(told, [(4, 1, false)], "{more}");
+        assert!(!scene.tail.is_exact());
+    }
+}
+
+/// Writes good frames, all of which are read, until the next one of 1200 bytes lies across the end of the
+/// ring.
+fn at_the_end(scene: &mut Scene) {
+    while scene.camera.next / RING == (scene.camera.next + slot(1200)) / RING {
+        scene.camera.emit(1100);
+        assert_eq!(scene.read_all().0, [1100]);
+    }
+    assert!(!(scene.camera.next + slot(1200)).is_multiple_of(RING));
+}
+
+#[test]
+fn a_damaged_frame_across_the_end_of_the_ring_costs_no_other_one() {
+    for damage in [-640, 32].map(Damage::LengthForAll).into_iter().chain([Damage::NoTrailer]) {
+        let mut scene = Scene::new(3, StartAt::Newest);
+        at_the_end(&mut scene);
+        let number = scene.camera.frames;
+        scene.emit_damaged(1200, damage);
+        assert_eq!(scene.read_all(), (vec![], vec![]), "{damage:?}");
+        scene.camera.emit(1300);
+        let (whole, lost) = scene.read_all();
+        assert_eq!(whole, [1300], "{damage:?}");
+        let [loss] = lost[..] else { panic!("{damage:?}: {lost:?}") };
+        assert_eq!((loss.reason, loss.sequence, loss.count), (LossReason::Corrupt, number, 1));
+        assert!(!loss.exact);
+        scene.camera.emit(1400);
+        assert_eq!(scene.read_all(), (vec![1400], vec![]), "{damage:?}");
+    }
+}
+
+/// A camera that is reset near the end of the ring, and then damages a frame, leaves old frames between:
+/// whole ones, with headers, that were read a lap ago.
+#[test]
+fn behind_a_reset_near_the_end_of_the_ring_nothing_is_read_twice() {
+    let mut scene = Scene::new(3, StartAt::Newest);
+    // A lap, and all but some frames of the next one.
+    for _ in 0..2 {
+        at_the_end(&mut scene);
+        scene.camera.emit(1200);
+        assert_eq!(scene.read_all().0, [1200]);
+    }
+    while scene.camera.next % RING < RING - 6 * slot(1100) {
+        scene.camera.emit(1100);
+        assert_eq!(scene.read_all().0, [1100]);
+    }
+    scene.camera.next = scene.camera.next.next_multiple_of(RING);
+    scene.emit_damaged(700, Damage::LengthForAll(-320));
+    let mut whole = scene.read_all().0;
+    for length in [710, 720, 730] {
+        scene.camera.emit(length);
+        whole.extend(scene.read_all().0);
+    }
+    assert_eq!(whole, [710, 720, 730]);
 }
 
 #[test]
