@@ -27,6 +27,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use circbuf_abi::ring::{CHUNK_BYTES, NC353_RING_BYTES};
+use serde::Serialize;
 
 use crate::registers::Reach;
 
@@ -84,11 +85,23 @@ type Look = Box<dyn FnMut() -> io::Result<Sighting> + Send>;
 struct Watch {
     look: Look,
     seen: Seen,
+    lost: LostSight,
+}
+
+/// How often a pointer was lost sight of, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct LostSight {
+    /// It was looked at too late to know how often it had been round.
+    pub late_looks: u64,
+    /// It moved further than the bus can have moved it, or what was in front of it is gone: the camera
+    /// was reset.
+    pub resets: u64,
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("seen", &self.seen).finish_non_exhaustive()
+        let Watch { seen, lost, .. } = self;
+        f.debug_struct("Watch").field("seen", seen).field("lost", lost).finish_non_exhaustive()
     }
 }
 
@@ -123,7 +136,7 @@ impl FramePointer {
             ring_bytes,
             in_work_bytes: 2 * max_slot_bytes,
             bus_bytes_per_s: bus_bytes_per_s(ring_bytes),
-            watch: Mutex::new(Watch { look, seen }),
+            watch: Mutex::new(Watch { look, seen, lost: LostSight::default() }),
         })
     }
 
@@ -153,7 +166,13 @@ impl FramePointer {
     pub(crate) fn look(&self) -> Result<Seen, PointerError> {
         let mut watch = self.watch();
         let sighting = sight(&mut watch.look, self.ring_bytes)?;
-        watch.seen = self.extend(watch.seen, sighting);
+        let before = watch.seen;
+        watch.seen = self.extend(before, sighting);
+        if watch.seen.epoch != before.epoch {
+            let is_late = !self.is_in_time(before, sighting);
+            watch.lost.late_looks += u64::from(is_late);
+            watch.lost.resets += u64::from(!is_late);
+        }
         fence(Ordering::Acquire);
         Ok(watch.seen)
     }
@@ -163,6 +182,13 @@ impl FramePointer {
         let mut watch = self.watch();
         let Seen { epoch, cursor, .. } = watch.seen;
         watch.seen = Seen { epoch: epoch + 1, cursor: cursor + self.ring_bytes, ..watch.seen };
+        watch.lost.resets += 1;
+    }
+
+    /// How often it was lost sight of so far.
+    #[must_use]
+    pub fn lost_sight(&self) -> LostSight {
+        self.watch().lost
     }
 
     /// Where it was seen last.
@@ -194,14 +220,18 @@ impl FramePointer {
         let offset = last.cursor % self.ring_bytes;
         let moved = (pointer + self.ring_bytes - offset) % self.ring_bytes;
         let movable = self.movable_bytes(after_ns.saturating_sub(last.before_ns));
-        let in_time = movable < self.ring_bytes - self.in_work_bytes;
-        match in_time && moved <= movable + self.in_work_bytes {
+        match self.is_in_time(last, now) && moved <= movable + self.in_work_bytes {
             true => Seen { cursor: last.cursor + moved, before_ns, after_ns, ..last },
             false => {
                 let cursor = last.cursor + self.ring_bytes + moved;
                 Seen { epoch: last.epoch + 1, cursor, before_ns, after_ns }
             }
         }
+    }
+
+    fn is_in_time(&self, last: Seen, now: Sighting) -> bool {
+        let movable = self.movable_bytes(now.after_ns.saturating_sub(last.before_ns));
+        movable < self.ring_bytes - self.in_work_bytes
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
@@ -282,6 +312,22 @@ mod tests {
         assert_eq!(extended([at(1024 + 96, 100)]), [(0, 1024 + 96)]);
         assert_eq!(extended([at(1024 + 128, 100)]), [(1, RING + 1024 + 128)]);
         assert_eq!(extended([at(1024, 100), at(0, 200)]), [(0, 1024), (1, 2 * RING)]);
+    }
+
+    #[test]
+    fn it_is_told_why_it_was_lost_sight_of() {
+        let (pointer, script) = pointer();
+        let mut lost = |sighting| {
+            *script.lock().unwrap() = sighting;
+            pointer.look().unwrap();
+            let LostSight { late_looks, resets } = pointer.lost_sight();
+            (late_looks, resets)
+        };
+        assert_eq!(lost(at(32, 100)), (0, 0));
+        assert_eq!(lost(at(32, 100 + RING)), (1, 0));
+        assert_eq!(lost(at(0, 110 + RING)), (1, 1));
+        pointer.lose_sight();
+        assert_eq!(pointer.lost_sight(), LostSight { late_looks: 1, resets: 2 });
     }
 
     #[test]

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::latency::{Histogram, Percentiles};
 use crate::loss::LossReason;
+use crate::pointer::LostSight;
 
 /// Version of [`Snapshot`] as JSON.
 pub const SCHEMA: &str = "circbuf.stats/1";
@@ -240,8 +241,21 @@ pub struct RingBook {
     /// Whose numbers and cursors frames have: "camera" where its counters tell them, else "driver", which
     /// counts from where it attached.
     pub numbered_by: &'static str,
+    /// How a write pointer that wraps was followed; only where that stands for counters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<PointerBook>,
     /// Smallest distance between writer and reader; `None` where no counter tells it.
     pub headroom_bytes_min: Option<u64>,
+}
+
+/// How a pointer was followed: see [`crate::pointer`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PointerBook {
+    /// A look later than this after the one before, in milliseconds, proves nothing.
+    pub window_ms: f64,
+    /// How often it was lost sight of.
+    #[serde(flatten)]
+    pub lost: LostSight,
 }
 
 /// What the ring lost, by reason.

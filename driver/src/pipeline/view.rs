@@ -7,7 +7,8 @@ use crate::archive::ArchiveCounters;
 use crate::clock::Moment;
 use crate::device::Device;
 use crate::stats::{
-    ArchBook, ConsumerBooks, Latencies, RingBook, RingLost, SCHEMA, SharedBooks, Snapshot,
+    ArchBook, ConsumerBooks, Latencies, PointerBook, RingBook, RingLost, SCHEMA, SharedBooks,
+    Snapshot,
 };
 
 /// What it takes to make a snapshot.
@@ -48,6 +49,10 @@ impl View {
                 lost: RingLost { overrun: books.overrun, torn: books.torn, corrupt: books.corrupt },
                 lost_is: if books.estimated { "estimated" } else { "exact" },
                 numbered_by: if self.device.registers().is_some() { "camera" } else { "driver" },
+                pointer: self.device.pointer().map(|pointer| PointerBook {
+                    window_ms: pointer.window_ns() as f64 / 1e6,
+                    lost: pointer.lost_sight(),
+                }),
                 headroom_bytes_min: books.headroom_bytes_min,
             },
             consumers: ConsumerBooks {

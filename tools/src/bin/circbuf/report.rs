@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use circbuf_driver::latency::Percentiles;
 use circbuf_driver::pipeline::{EndedBy, LossLimit};
-use circbuf_driver::stats::{ConsumerBook, Snapshot};
+use circbuf_driver::stats::{ConsumerBook, PointerBook, Snapshot};
 use circbuf_emulator::fault::Tally;
 use circbuf_emulator::report::Report;
 use serde_json::json;
@@ -45,7 +45,8 @@ pub(crate) fn table(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
     if ring.lost_is == "estimated" {
         writeln!(
             out,
-            "  (no counters: what was overrun is estimated, and this line proves nothing)"
+            "  ({}: what was overrun is estimated, and this line proves nothing)",
+            why_estimated(ring.pointer.as_ref())
         )?;
     }
     row(
@@ -59,6 +60,26 @@ pub(crate) fn table(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
         consumer(out, "arch", &snapshot.consumers.arch.book)?;
     }
     rest(out, outcome)
+}
+
+fn why_estimated(pointer: Option<&PointerBook>) -> String {
+    let Some(PointerBook { window_ms, lost }) = pointer else { return "no counters".to_owned() };
+    let mut reasons = Vec::new();
+    if lost.late_looks > 0 {
+        reasons.push(format!(
+            "the write pointer was looked at too late {} times, later than {window_ms:.2} ms after the \
+             look before, so that nobody knows how often it had been round; a machine with less to do \
+             looks sooner, --max-frame-bytes and --bus-mb-s-max may give it more time",
+            lost.late_looks
+        ));
+    }
+    if lost.resets > 0 {
+        reasons.push(format!("the camera was reset {} times, or seemed to be", lost.resets));
+    }
+    if reasons.is_empty() {
+        reasons.push("a damaged frame hides how many frames there were".to_owned());
+    }
+    reasons.join("; ")
 }
 
 fn camera_line(out: &mut dyn Write, camera: &Report) -> io::Result<()> {

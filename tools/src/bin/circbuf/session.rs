@@ -304,12 +304,21 @@ impl Outcome {
 }
 
 fn silence(snapshot: &Snapshot) -> String {
-    match snapshot.ring.passed {
-        0 => {
+    let late = snapshot.ring.pointer.filter(|pointer| pointer.lost.late_looks > 0);
+    match (snapshot.ring.passed, late) {
+        (0, Some(pointer)) => format!(
+            "no frame could be told from others: the write pointer was looked at too late {} times, \
+             later than {:.3} ms after the look before; --max-frame-bytes and --bus-mb-s-max may give it \
+             more time",
+            pointer.lost.late_looks, pointer.window_ms
+        ),
+        (0, None) => {
             "no frame came: is this a ring, and is its camera running? (--timeout sets how long to \
               wait, and with --from oldest it begins with what the ring still holds)"
                 .to_owned()
         }
-        frames => format!("no frame came any more after {frames}; --timeout sets how long to wait"),
+        (frames, _) => {
+            format!("no frame came any more after {frames}; --timeout sets how long to wait")
+        }
     }
 }
