@@ -6,6 +6,7 @@
 #   circbuf exec --model nc393 -- scripts/node-conformance.sh /dev/circbuf0 /dev/jpeghead0
 # Exit code: 0 nothing failed, 1 something did, 2 it cannot run.
 set -euo pipefail
+if [ $# = 0 ]; then sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/tests/node/node_conformance.c
 if ! command -v "${CC:-cc}" > /dev/null; then
   echo "node-conformance.sh: no C compiler; install one, or set CC to a cross compiler's and copy the program" >&2

@@ -353,6 +353,11 @@ static void tell_cost(void) {
   printf("# lseek: %.2f us a call\n", (now() - begin) / CALLS * 1e6);
 }
 
+static int no_node(const char *why) {
+  fprintf(stderr, "%s: %s; a camera's node is needed, such as /dev/circbuf0, or that of circbuf exec\n", node_path, why);
+  return 2;
+}
+
 int main(int argc, char **argv) {
   int option;
   while ((option = getopt(argc, argv, "m:t:")) != -1) {
@@ -362,14 +367,17 @@ int main(int argc, char **argv) {
   }
   if (optind >= argc) return fprintf(stderr, "usage: %s [-m 353|393] [-t SECONDS] NODE [JPEGHEAD]\n", argv[0]), 2;
   node_path = argv[optind];
-  node = open(node_path, O_RDONLY), second = open(node_path, O_RDONLY);
-  if (node < 0 || second < 0) return perror(node_path), 2;
   struct stat status;
-  if (fstat(node, &status)) return perror("fstat"), 2;
+  if (stat(node_path, &status)) return no_node(strerror(errno));
+  if (!S_ISCHR(status.st_mode)) return no_node("it is no character device");
+  node = open(node_path, O_RDONLY | O_NOCTTY), second = open(node_path, O_RDONLY | O_NOCTTY);
+  if (node < 0 || second < 0) return no_node(strerror(errno));
   if (!model) model = minor(status.st_rdev) == 11 ? 353 : 393;
   size = seek(node, 0, SEEK_END);
+  if (size < 0) return no_node(strerror(-size));
+  if (size == 0) return no_node("it is a device with no ring");
   ring = mmap(NULL, size, PROT_READ, MAP_SHARED, node, 0);
-  if (ring == MAP_FAILED) return perror("mmap"), 2;
+  if (ring == MAP_FAILED) return no_node("it cannot be mapped");
   printf("# %s: nc%d, ring of %ld bytes\n", node_path, model, size);
   check_stat();
   check_plain_seeks();

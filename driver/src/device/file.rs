@@ -18,6 +18,8 @@ pub(super) struct RingFile {
     pub(super) file: File,
     pub(super) device: u64,
     pub(super) inode: u64,
+    /// Number of a character device, which may have several names that are no links.
+    special: Option<u64>,
 }
 
 impl RingFile {
@@ -33,7 +35,15 @@ impl RingFile {
         if let Some(kind) = refused_kind(&metadata.file_type()) {
             return Err(OpenError::Kind { path: path.to_owned(), kind });
         }
-        Ok(RingFile { path: path.to_owned(), file, device: metadata.dev(), inode: metadata.ino() })
+        let special = metadata.file_type().is_char_device().then(|| metadata.rdev());
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        Ok(RingFile { path: path.to_owned(), file, device, inode, special })
+    }
+
+    /// Whether the other one is this under another name.
+    pub(super) fn is_same(&self, other: &RingFile) -> bool {
+        let is_same_device = self.special.is_some() && self.special == other.special;
+        is_same_device || (self.device, self.inode) == (other.device, other.inode)
     }
 
     /// The node, if it is a character device.

@@ -395,6 +395,15 @@ impl Device {
         }
     }
 
+    /// Whether both were opened by paths, and are one file or character device under whatever names.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Device) -> bool {
+        match (&self.file, &other.file) {
+            (Some(file), Some(other)) => file.is_same(other),
+            _ => false,
+        }
+    }
+
     /// Whether the process that wrote the ring is gone without having said so: nobody holds the
     /// lock that an emulator keeps on its ring file. Always false where there is no such lock.
     #[must_use]

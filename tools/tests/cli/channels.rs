@@ -9,8 +9,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::util::{
-    Running, assert_verified, at, circbuf, disk_dir, ends, hold_against_ledger, index_entries,
-    json, number, read_ledger, register, ring_dir,
+    Running, SMALL, assert_verified, at, circbuf, disk_dir, ends, hold_against_ledger,
+    index_entries, json, number, read_ledger, register, ring_dir,
 };
 
 const PICTURES: &str = "--source synthetic:4 --width 160 --height 120 --ring-bytes 1MiB";
@@ -104,6 +104,16 @@ fn four_embedded_channels_have_books_archives_and_ledgers_of_their_own() {
             place.name("books")
         );
         assert_eq!(number(&json(&verify), "delivered_good"), 50);
+    }
+    let all = json(&format!("archive verify {} --json", place.name("a")));
+    let of: Vec<_> = all["channels"].as_array().expect("a list").iter().collect();
+    assert_eq!((&all["clean"], of.len()), (&true.into(), 4), "{all:#}");
+    assert!(of.iter().all(|channel| number(channel, "frames") == 50), "{all:#}");
+    let told = ends(&format!("archive verify {}", place.name("a"))).with_code(0).stdout;
+    assert!(told.contains("channel 3: 50 frames"), "{told}");
+    for command in ["ls", "recover"] {
+        let ended = ends(&format!("archive {command} {}", place.name("a")));
+        ended.refused(1, &["4 channels", "a/channel0", "a/channel3"]);
     }
     sums.sort_unstable();
     sums.dedup();
@@ -262,6 +272,37 @@ fn frames_are_counted_for_each_device_which_may_be_listed_in_a_file_or_a_variabl
     assert!(table.stdout.contains(&format!("channel 1  {second}\n")), "{table:?}");
     one.interrupt().with_code(0);
     two.interrupt().with_code(0);
+}
+
+#[test]
+fn damage_in_one_channel_is_told_of_that() {
+    let place = Place(disk_dir());
+    let line = format!("run --channels 2 {PICTURES} --virtual-time --lossless --frames 5");
+    ends(&format!("{line} --arch-policy every --archive {}", place.name("a"))).with_code(0);
+    let segment = fs::read_dir(place.archive(1)).unwrap().map(|file| file.unwrap().path());
+    let segment = segment.max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[4096 + 200] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let ended = ends(&format!("archive verify {}", place.name("a"))).with_code(4);
+    assert!(ended.stdout.starts_with("channel 0: 5 frames"), "{ended:#?}");
+    assert!(ended.stdout.contains("\nchannel 1: 4 frames"), "{ended:#?}");
+    assert!(ended.stderr.contains("channel1: 2 problems"), "{ended:#?}");
+    assert!(!ended.stderr.contains("channel0"), "{ended:#?}");
+}
+
+#[test]
+fn a_ring_is_not_driven_twice_under_two_names() {
+    let place = Place(ring_dir());
+    ends(&format!("emulate --ring {} {SMALL} --frames 3", place.name("ring"))).with_code(0);
+    std::os::unix::fs::symlink(place.path("ring"), place.path("link")).unwrap();
+    std::os::unix::fs::symlink(place.path("ring.regs"), place.path("link.regs")).unwrap();
+    let folder = place.0.path().file_name().unwrap().to_str().unwrap();
+    for other in ["link", "./ring", &format!("../{folder}/ring")] {
+        let devices = place.devices(&["ring", other]);
+        let ended = ends(&format!("run {devices} --from oldest")).with_code(2);
+        assert!(ended.stderr.contains("is the same ring as"), "{ended:#?}");
+    }
 }
 
 #[test]

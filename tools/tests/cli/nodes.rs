@@ -65,6 +65,64 @@ fn every_node_is_a_device_of_its_own() {
     assert_eq!(ended.stdout, "87:21\n87:22\n87:32\nnone\n", "{ended:#?}");
 }
 
+/// A driver that stands still for longer than it may not look.
+const STANDS_STILL: &str = r#"
+"$@" 2> "$0" & driver=$!
+until grep -q 'looked at every' "$0"; do sleep 0.01; done
+for again in 1 2 3 4 5; do sleep 0.2; kill -STOP $driver; sleep 0.3; kill -CONT $driver; done
+wait $driver
+"#;
+
+#[test]
+fn who_looks_too_late_is_told_so_and_what_mends_it() {
+    let dir = disk_dir();
+    let log = dir.path().join("log");
+    let driver = "run --device /dev/circbuf0 --bus-mb-s-max 20 --frames 80";
+    let mut program = vec!["sh", "-c", STANDS_STILL, text(&log), env!("CARGO_BIN_EXE_circbuf")];
+    program.extend(driver.split(' '));
+    let line = "--ring-bytes 1MiB --bus-mb-s 20 --source noise:1000-3000 --fps 50";
+    let ended = runs(line, &program).with_code(0);
+    for told in ["looked at too late", "26.21 ms", "--bus-mb-s-max", "is estimated"] {
+        assert!(ended.stdout.contains(told), "{told}: {ended:#?}");
+    }
+    assert!(!ended.stdout.contains("no counters"), "{ended:#?}");
+}
+
+/// The camera's bus is believed to be so fast that nobody looks in time.
+#[test]
+fn a_node_that_takes_a_look_all_the_time_says_what_gives_it_more() {
+    let circbuf = env!("CARGO_BIN_EXE_circbuf");
+    let program = [circbuf, "run", "--device", "/dev/circbuf0", "--timeout", "1"];
+    let line = "--ring-bytes 4KiB --source noise:100-300 --fps 50";
+    let ended = runs(line, &program).with_code(1);
+    for told in ["looked at every 1.7 us", "--max-frame-bytes", "too late", "--bus-mb-s-max"] {
+        assert!(ended.stderr.contains(told), "{told}: {ended:#?}");
+    }
+}
+
+#[test]
+fn the_two_names_of_a_353s_node_are_one_ring() {
+    let circbuf = env!("CARGO_BIN_EXE_circbuf");
+    let program = [circbuf, "run", "--device", "/dev/circbuf0", "--device", "/dev/circbuf"];
+    let ended = runs("--model nc353", &program).with_code(2);
+    let told = "--device /dev/circbuf is the same ring as --device /dev/circbuf0";
+    assert!(ended.stderr.contains(told), "{ended:#?}");
+}
+
+#[test]
+fn what_is_no_node_cannot_be_held_against_one() {
+    let dir = disk_dir();
+    let program = compile(dir.path(), "node_conformance", &[]);
+    let cases =
+        [("/dev/null", "no ring"), ("/no/such", "No such file"), (text(&program), "no character")];
+    for (path, told) in cases {
+        let mut command = std::process::Command::new(&program);
+        command.arg(path);
+        let ended = crate::util::Running::start(command).end().with_code(2);
+        assert!(ended.stderr.contains(told) && ended.stderr.contains("/dev/circbuf0"), "{ended:?}");
+    }
+}
+
 #[test]
 fn a_353_has_one_node() {
     let refused = |line: &str| ends(line).refused(2, &["--channels 2", "--model nc393"]);

@@ -2,10 +2,11 @@
 
 mod export;
 mod ls;
+mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use circbuf_driver::archive::{Cut, Extent, VerifyReport, recover, verify};
+use circbuf_driver::archive::{Cut, Extent, ReadError, RecoverError, recover};
 use circbuf_tools::stdout;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -19,7 +20,7 @@ use export::ExportArgs;
 pub(crate) enum ArchiveCommand {
     /// List frames, and the gaps between them
     Ls(DirArgs),
-    /// Read everything and check it; exit 4 if something is damaged
+    /// Read everything and check it, of all channels that are in DIR; exit 4 if something is damaged
     Verify(DirArgs),
     /// After a crash: remove what was never finished, and make the indexes again
     Recover(RecoverArgs),
@@ -50,96 +51,38 @@ pub(crate) struct RecoverArgs {
 pub(crate) fn archive(command: &ArchiveCommand) -> Result<(), Failure> {
     match command {
         ArchiveCommand::Ls(args) => ls::ls(args),
-        ArchiveCommand::Verify(args) => verify_archive(args),
+        ArchiveCommand::Verify(args) => verify::verify_all(args),
         ArchiveCommand::Recover(args) => recover_archive(args),
         ArchiveCommand::Export(args) => export::export(args),
     }
 }
 
-fn verify_archive(args: &DirArgs) -> Result<(), Failure> {
-    let report = verify(&args.dir, progress("verifying")).map_err(Failure::failed)?;
-    stdout::write(|out| {
-        if args.json {
-            let mut object = json!(report);
-            object["schema"] = json!("circbuf.archive-verify/1");
-            object["clean"] = json!(report.is_clean());
-            return writeln!(out, "{object}");
-        }
-        for problem in &report.problems.problems {
-            writeln!(
-                out,
-                "segment {} at {:#x}: {}",
-                problem.segment, problem.offset, problem.what
-            )?;
-        }
-        let untold = report.problems.problems_total - report.problems.problems.len() as u64;
-        if untold > 0 {
-            writeln!(out, "and {untold} problems more")?;
-        }
-        writeln!(
-            out,
-            "{} frames and {} loss records ({} frames lost, {} skipped by policy) in {} segments of \
-             {:.1} MB: {}",
-            report.frames,
-            report.losses,
-            report.frames_lost,
-            report.skipped,
-            report.segments,
-            report.bytes as f64 / 1e6,
-            if report.is_clean() { "clean" } else { "DAMAGED" }
-        )?;
-        remarks(&report).iter().try_for_each(|remark| writeln!(out, "{remark}"))
-    })?;
-    if report.is_clean() {
-        return Ok(());
-    }
-    let problems = report.problems.problems_total;
-    Err(Failure::new(Code::Corruption, format!("{}: {problems} problems", args.dir.display())))
+/// The archives of several channels in a folder, as `run --archive` writes them: each channel's number, and
+/// its folder.
+fn channels(dir: &Path) -> Vec<(u32, PathBuf)> {
+    let number = |name: &str| name.strip_prefix("channel")?.parse().ok();
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut channels: Vec<(u32, PathBuf)> = entries
+        .filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path())))
+        .filter(|(_, path)| path.is_dir())
+        .collect();
+    channels.sort();
+    channels
 }
 
-/// What is no damage and yet worth to be told.
-fn remarks(report: &VerifyReport) -> Vec<String> {
-    let mut remarks = Vec::new();
-    if report.live {
-        remarks.push("it is being written: what is not indexed yet is not judged".to_owned());
-    }
-    if report.unaccounted > 0 {
-        remarks.push(format!(
-            "{} frame numbers are unaccounted for: skipped by policy, or gone where bytes are \
-             damaged or missing or no index tells",
-            report.unaccounted
-        ));
-    }
-    if report.hole_bytes > 0 {
-        let hole_bytes = report.hole_bytes;
-        remarks.push(format!(
-            "{hole_bytes} bytes between records were never written, or erased by recover"
-        ));
-    }
-    if let Some(torn) = &report.torn {
-        remarks.push(format!(
-            "segment {} ends at {:#x} in {} bytes that are no whole record ({}): never finished, or \
-             damaged since; no index tells which",
-            torn.segment,
-            torn.offset,
-            torn.bytes,
-            torn_record(torn)
-        ));
-    }
-    if !report.live && report.unindexed + report.tail_bytes > 0 {
-        remarks.push(format!(
-            "{} records are not indexed, {} bytes behind the last whole record: as a killed run \
-             leaves them; circbuf archive recover mends it",
-            report.unindexed, report.tail_bytes
-        ));
-    }
-    remarks
-}
-
-fn torn_record(torn: &Extent) -> String {
-    match torn.sequence {
-        Some(sequence) => format!("record of sequence {sequence}: {}", torn.what),
-        None => torn.what.clone(),
+/// Why an archive cannot be read; of a folder with those of several channels, which it could be.
+fn unreadable(error: &ReadError) -> Failure {
+    let ReadError::NotAnArchive { dir } = error else { return Failure::failed(error) };
+    let channels: Vec<String> =
+        channels(dir).iter().map(|(_, path)| path.display().to_string()).collect();
+    match channels.is_empty() {
+        true => Failure::failed(error),
+        false => Failure::failed(format!(
+            "{}: holds the archives of {} channels; name one of them: {}",
+            dir.display(),
+            channels.len(),
+            channels.join(", ")
+        )),
     }
 }
 
@@ -151,7 +94,11 @@ fn removed(how: &str, cut: &Cut) -> String {
 
 fn recover_archive(args: &RecoverArgs) -> Result<(), Failure> {
     let dir = &args.archive.dir;
-    let report = recover(dir, args.dry_run, progress("recovering")).map_err(Failure::failed)?;
+    let report = recover(dir, args.dry_run, progress("recovering"));
+    let report = report.map_err(|error| match error {
+        RecoverError::Read(error) => unreadable(&error),
+        error => Failure::failed(error),
+    })?;
     stdout::write(|out| {
         if args.archive.json {
             let mut object = json!(report);

@@ -52,7 +52,24 @@ pub(crate) fn open_all(
         }
     }
     let opened = openings.into_iter();
-    Ok(opened.filter_map(|opening| Some((opening.device?, opening.waited))).collect())
+    let opened: Vec<_> =
+        opened.filter_map(|opening| Some((opening.device?, opening.waited))).collect();
+    refuse_twins(places, &opened)?;
+    Ok(opened)
+}
+
+/// Two drivers of one ring would be two channels with the same frames.
+fn refuse_twins(places: &[Place], opened: &[(Device, bool)]) -> Result<(), Failure> {
+    let opened: Vec<_> = places.iter().zip(opened).collect();
+    for (n, (place, (device, _))) in opened.iter().enumerate() {
+        let twin = opened[..n].iter().find(|(_, (other, _))| device.is_same_file(other));
+        if let Some((other, _)) = twin {
+            return Err(Failure::usage(format!(
+                "--device {place} is the same ring as --device {other}; leave one of them out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 impl Opening<'_> {
@@ -120,14 +137,26 @@ fn may_appear(path: &Path) -> bool {
     folder.is_dir() && folder != Path::new("/dev")
 }
 
+/// A window so short, in milliseconds, is missed by whoever is not scheduled for a moment.
+const SHORT_MS: f64 = 20.0;
+
+fn by_pointer(window_ms: f64) -> String {
+    let told = "with a write pointer: what is lost is counted as long as it is looked at every";
+    match window_ms < SHORT_MS {
+        true => format!(
+            "{told} {:.1} us, which is short: tell the largest frame (--max-frame-bytes) and the \
+             speed of the camera's bus (--bus-mb-s-max), if they are less than is believed",
+            window_ms * 1e3
+        ),
+        false => format!("{told} {window_ms:.0} ms"),
+    }
+}
+
 pub(crate) fn describe(name: &str, device: &Device) -> String {
     let bytes = device.ring().bytes();
     let by = match (device.registers(), device.pointer()) {
         (Some(_), _) => "with counters".to_owned(),
-        (None, Some(pointer)) => format!(
-            "with a write pointer: what is lost is counted as long as it is looked at every {:.0} ms",
-            pointer.window_ns() as f64 / 1e6
-        ),
+        (None, Some(pointer)) => by_pointer(pointer.window_ns() as f64 / 1e6),
         (None, None) => {
             "without counters: what is lost is estimated, and torn frames may be accepted"
                 .to_owned()

@@ -49,7 +49,7 @@ struct Exported {
 
 pub(crate) fn export(args: &ExportArgs) -> Result<(), Failure> {
     let Format::Jpeg = args.to;
-    let archive = ArchiveReader::open(&args.dir).map_err(Failure::failed)?;
+    let archive = ArchiveReader::open(&args.dir).map_err(|error| super::unreadable(&error))?;
     fs::create_dir_all(&args.out).map_err(at(&args.out))?;
     let (mut record, mut exported) = (Vec::new(), Exported::default());
     let mut show = progress("exporting");

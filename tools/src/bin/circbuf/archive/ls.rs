@@ -9,7 +9,7 @@ use circbuf_tools::stdout;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::DirArgs;
+use super::{DirArgs, unreadable};
 use crate::failure::Failure;
 
 /// Frames that are missing between two archived ones, and why.
@@ -38,7 +38,7 @@ struct Listing {
 }
 
 pub(super) fn ls(args: &DirArgs) -> Result<(), Failure> {
-    let archive = ArchiveReader::open(&args.dir).map_err(Failure::failed)?;
+    let archive = ArchiveReader::open(&args.dir).map_err(|error| unreadable(&error))?;
     let mut listing = Listing::default();
     let mut failed = None;
     let mut found = archive.scan().map_while(|found| found.map_err(|e| failed = Some(e)).ok());
