@@ -6,9 +6,10 @@ cd "$scratch"
 ring=$ring_dir/ring
 
 # same_as_ledger ARCHIVE: every archived frame is the one the camera emitted.
+# gapless ARCHIVE: and none is missing between the first of them and the camera's last.
 same_as_ledger() {
   circbuf archive verify "$1" > /dev/null || fail "$1 does not verify"
-  circbuf archive ls "$1" --json > ls.json
+  circbuf archive ls "$1" --json > ls.json || return
   "$python" - <<'P'
 import json
 ledger = {e["number"]: e for e in map(json.loads, open("ledger.jsonl"))}
@@ -21,6 +22,16 @@ for frame in frames:
 print(len(frames), "of", len(ledger), "frames archived, each as emitted")
 P
 }
+gapless() {
+  same_as_ledger "$1" > /dev/null || return
+  "$python" - <<'P'
+import json
+emitted = sum(1 for _ in open("ledger.jsonl"))
+numbers = [frame["sequence"] for frame in json.load(open("ls.json"))["frames"]]
+assert numbers and numbers == list(range(numbers[0], emitted)), numbers
+print(len(numbers), "of", emitted, "frames archived, from", numbers[0], "on, each as emitted")
+P
+}
 ring_exists() { [ -e "$ring" ]; }
 progress() { "$python" -c 'import sys; p=open(sys.argv[1],"rb").read(); print(int.from_bytes(p[0x118:0x120],"little"))' "$ring.regs"; }
 emitted_at_least() { [ "$(progress)" -ge "$1" ]; }
@@ -30,8 +41,8 @@ start() { "$@" & children+=($!); started=$!; }
 for bare in "" --bare; do
   for first in camera driver; do
     rm -rf "$ring" "$ring.regs" A
-    camera=(circbuf emulate --ring "$ring" --seconds 4 --fps 50 --ledger ledger.jsonl $bare)
-    driver=(circbuf run --device "$ring" --archive A --json)
+    camera=(circbuf emulate --ring "$ring" --frames 200 --fps 50 --ledger ledger.jsonl $bare)
+    driver=(circbuf run --device "$ring" --archive A --arch-policy every --json)
     if [ $first = camera ]; then
       start "${camera[@]}" 2> camera.log; camera_pid=$started
       wait_until ring_exists
@@ -44,8 +55,12 @@ for bare in "" --bare; do
     wait $camera_pid || fail "camera: $(cat camera.log)"
     wait $driver_pid || fail "driver: $(cat run.log)"
     expect run.json 'o["closes"] and o["ring"]["lost"] == {"overrun": 0, "torn": 0, "corrupt": 0}'
-    expect run.json 'o["ring"]["passed"] == o["ring"]["frames_expected"] >= 150'
-    ok "$first first${bare:+, bare}: $(same_as_ledger A)"
+    expect run.json 'o["ring"]["passed"] == o["ring"]["frames_expected"] > 0'
+    # How late the second one comes depends on the machine; the first driver misses nothing.
+    [ $first = camera ] || expect run.json 'o["ring"]["passed"] == 200'
+    # As an argument, the failure of a substitution would be no failure.
+    told=$(gapless A) || fail "$first first${bare:+, bare}: the archive is not what the camera emitted"
+    ok "$first first${bare:+, bare}: $told"
   done
 done
 
@@ -53,7 +68,7 @@ done
 for bare in "" --bare; do
   rm -rf "$ring" "$ring.regs" A
   start circbuf emulate --ring "$ring" --ring-bytes 1MiB --source noise:2000-20000 --fps 2000 \
-    --bus-mb-s unlimited --seconds 6 --ledger ledger.jsonl $bare 2> camera.log
+    --bus-mb-s unlimited --ledger ledger.jsonl $bare 2> camera.log
   camera_pid=$started
   wait_until ring_exists
   wait_until emitted_at_least 1000
@@ -67,10 +82,13 @@ for bare in "" --bare; do
     kill -CONT $driver_pid
     wait_until emitted_at_least $(($(progress) + 500))
   done
+  # It ends by now and not by the clock: on a busy machine all of the above takes longer.
+  kill -INT $camera_pid
   wait $camera_pid || fail "camera: $(cat camera.log)"
   wait $driver_pid || fail "driver: $(cat run.log)"
   expect run.json 'o["closes"] and o["ring"]["lost_is"] == "exact"'
   expect run.json 'o["ring"]["lost"]["overrun"] > 1000 and o["ring"]["lost"]["corrupt"] == 0'
-  ok "joined late, stopped three times${bare:+, bare}: $(same_as_ledger A), $(json run.json \
+  told=$(same_as_ledger A) || fail "stopped${bare:+, bare}: the archive is not what the camera emitted"
+  ok "joined late, stopped three times${bare:+, bare}: $told, $(json run.json \
     'str(o["ring"]["lost"]["overrun"]) + " overrun, " + str(o["ring"]["lost"]["torn"]) + " torn, none archived"')"
 done
