@@ -32,7 +32,7 @@ pub enum JpegError {
     #[error("{0}; only 8-bit sequential Huffman-coded JPEGs in gray or colour are read")]
     Kind(&'static str),
     /// The file, or a segment, ends too early.
-    #[error("cut short at byte {at}, in {inside}")]
+    #[error("cut short at byte {at}, in {inside}; make the file again, or leave it out")]
     Truncated {
         /// Offset in the file.
         at: usize,
@@ -40,7 +40,7 @@ pub enum JpegError {
         inside: &'static str,
     },
     /// A segment that says what cannot be.
-    #[error("corrupt at byte {at}: {reason}")]
+    #[error("corrupt at byte {at}: {reason}; make the file again, or leave it out")]
     Segment {
         /// Offset in the file.
         at: usize,
@@ -48,7 +48,9 @@ pub enum JpegError {
         reason: &'static str,
     },
     /// Entropy-coded data that cannot be decoded.
-    #[error("corrupt scan: {reason} in block {block} of {blocks}")]
+    #[error(
+        "corrupt scan: {reason} in block {block} of {blocks}; make the file again, or leave it out"
+    )]
     Scan {
         /// Block of 8x8 samples, counted from 0 in the order of the scan.
         block: u64,

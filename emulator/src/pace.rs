@@ -23,7 +23,7 @@ pub struct Pace {
 
 /// A frame rate that no camera has.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("a frame rate of {fps} per second; take one from {FPS_MIN} to {FPS_MAX}")]
+#[error("a frame rate of {fps:?} per second; take one from {FPS_MIN} to {FPS_MAX}")]
 pub struct PaceError {
     /// The rate that was asked for.
     pub fps: f64,

@@ -87,7 +87,7 @@ pub enum SourceError {
     #[error("{0}")]
     Options(String),
     /// A file or folder that could not be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}; name JPEG, .npy or .y4m files that are there and may be read", path.display())]
     Read {
         /// Which.
         path: PathBuf,
@@ -110,7 +110,7 @@ pub enum SourceError {
     )]
     SizesDiffer(Box<FileSize>, Box<FileSize>),
     /// A stream broke off or went wrong.
-    #[error("{input}, frame {frame}: {reason}")]
+    #[error("{input}, picture {frame}: {reason}")]
     Stream {
         /// File name, or standard input.
         input: String,

@@ -174,7 +174,7 @@ fn nothing_in(files: usize, wanted: Option<Kind>) -> String {
         Some(Kind::Y4m) => ".y4m",
     };
     match files {
-        0 => "the folder is empty".into(),
+        0 => "the folder is empty; put JPEG, .npy or .y4m files into it".into(),
         files => format!("none of the {files} files in the folder is named {names}"),
     }
 }

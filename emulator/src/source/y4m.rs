@@ -13,6 +13,7 @@ use super::{Input, SourceError};
 use crate::encode::{Encoder, noise_bytes};
 use crate::model::{Geometry, Picture};
 
+const EMPTY: &str = "it is empty; ffmpeg writes such a stream with -f yuv4mpegpipe";
 const LINE_BYTES_MAX: u64 = 1024;
 /// A stream of larger pictures has probably lost its header, and each has to fit into memory.
 const PIXELS_MAX: usize = 1 << 26;
@@ -87,7 +88,7 @@ impl Y4m {
         quality: u8,
     ) -> Result<Self, SourceError> {
         let stream = |reason| SourceError::Stream { input: input.into(), frame: 0, reason };
-        let line = read_line(&mut reader).map_err(stream)?.ok_or("it is empty".to_owned());
+        let line = read_line(&mut reader).map_err(stream)?.ok_or(EMPTY.to_owned());
         let header = Header::parse(&line.map_err(stream)?).map_err(stream)?;
         let gray = header.sampling == Sampling::Mono;
         Ok(Self {
@@ -111,6 +112,7 @@ impl Y4m {
         let frame = self.frames;
         let stream = |reason| SourceError::Stream { input: self.input.clone(), frame, reason };
         match read_line(&mut self.reader).map_err(stream)? {
+            None if frame == 0 => return Err(stream("it has a header, but no picture".into())),
             None => return Ok(None),
             Some(line) if line == b"FRAME" || line.starts_with(b"FRAME ") => {}
             Some(_) => return Err(stream("there is no FRAME line where one has to be".into())),
@@ -198,7 +200,8 @@ impl Header {
     }
 
     fn read_field(&mut self, field: &str) -> Result<(), String> {
-        let size = |size: &str| size.parse().map_err(|_| format!("a size of {size:?}"));
+        let size =
+            |size: &str| size.parse().map_err(|_| format!("a size of {size:?}; it is 1 to 65535"));
         match field.split_at_checked(1) {
             Some(("W", width)) => self.width = size(width)?,
             Some(("H", height)) => self.height = size(height)?,

@@ -176,6 +176,7 @@ fn a_stream_that_goes_wrong_ends_with_the_frame_in_which_it_did() {
         (whole[..whole.len() - 5].to_vec(), vec!["frame 2"]),
         (whole[..header + frame + 3].to_vec(), vec!["frame 1"]),
         (without_frame, vec!["frame 1", "FRAME"]),
+        (whole[..header].to_vec(), vec!["input", "no picture"]),
         (vec![], vec!["input"]),
         (b"YUV4MPEG2 W64".to_vec(), vec!["input"]),
         (text("YUV4MPEG3 W64 H48 F25:1 Cmono\n"), vec!["input"]),

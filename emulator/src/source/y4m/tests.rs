@@ -90,7 +90,7 @@ fn what_the_header_says() {
 #[test]
 fn headers_that_cannot_be_are_refused() {
     let error = |stream: &[u8]| open(stream).unwrap_err();
-    assert_eq!(error(b""), "test, frame 0: it is empty");
+    assert!(error(b"").starts_with("test, picture 0: it is empty; "));
     assert!(error(b"YUV4MPEG2 W2 H2").contains("cut short in a line"));
     assert!(error(b"RIFF\n").contains("no y4m stream"));
     assert!(error(&stream("H2", &[])).contains("no width and height"));
@@ -105,6 +105,13 @@ fn headers_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_stream_without_a_picture_is_no_silent_end() {
+    let mut source = open(&stream("W4 H4", &[])).unwrap();
+    let error = source.next().unwrap_err().to_string();
+    assert_eq!(error, "test, picture 0: it has a header, but no picture");
+}
+
+#[test]
 fn a_stream_that_breaks_off_is_no_silent_end() {
     let whole = stream("W4 H4", &[&[1; 24], &[2; 24]]);
     let first = whole.len() - 30;
@@ -112,7 +119,7 @@ fn a_stream_that_breaks_off_is_no_silent_end() {
         let mut source = open(&whole[..bytes]).unwrap();
         assert!(source.next().unwrap().is_some());
         let error = source.next().unwrap_err().to_string();
-        assert!(error.starts_with("test, frame 1: the stream is cut short"), "{error}");
+        assert!(error.starts_with("test, picture 1: the stream is cut short"), "{error}");
     }
     let mut junk = whole.clone();
     junk[first] = b'f';
