@@ -59,6 +59,10 @@ pub enum Gap {
     Skip,
 }
 
+/// The largest ring, in bytes: 16 times a 393's. All of it is mapped at the start, and what reads images
+/// of rings takes no larger one.
+pub const RING_BYTES_MAX: u64 = 1 << 30;
+
 /// A ring that cannot hold the frames that are to be written into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RingSizeError {
@@ -85,6 +89,12 @@ pub enum RingSizeError {
         /// The smallest size that would do, in bytes.
         ring_bytes_min: u64,
     },
+    /// More than any camera has.
+    #[error("a ring of {ring_bytes} bytes is too large; take {RING_BYTES_MAX} or less")]
+    TooLarge {
+        /// Size asked for, in bytes.
+        ring_bytes: u64,
+    },
 }
 
 /// Checks that a ring can be mapped and holds at least four slots of `max_slot_bytes`.
@@ -103,10 +113,11 @@ pub fn check_ring_bytes(ring_bytes: u64, max_slot_bytes: u64) -> Result<(), Ring
             ring_bytes_min: smallest,
         });
     }
+    if ring_bytes > RING_BYTES_MAX {
+        return Err(RingSizeError::TooLarge { ring_bytes });
+    }
     if !ring_bytes.is_multiple_of(RING_BYTES_ALIGN) {
-        let ring_bytes_min = ring_bytes
-            .checked_next_multiple_of(RING_BYTES_ALIGN)
-            .unwrap_or(!(RING_BYTES_ALIGN - 1));
+        let ring_bytes_min = ring_bytes.next_multiple_of(RING_BYTES_ALIGN);
         return Err(RingSizeError::Unaligned { ring_bytes, ring_bytes_min });
     }
     Ok(())
@@ -210,6 +221,11 @@ mod tests {
         assert!(check_ring_bytes(401_408 - 4096, slot).is_err());
         assert!(check_ring_bytes(401_408 + 32, slot).is_err());
         assert!(check_ring_bytes(u64::MAX, u64::MAX).is_err());
+        assert_eq!(check_ring_bytes(RING_BYTES_MAX, slot), Ok(()));
+        for ring_bytes in [RING_BYTES_MAX + 1, RING_BYTES_MAX + 4096, u64::MAX] {
+            let error = check_ring_bytes(ring_bytes, slot).unwrap_err().to_string();
+            assert!(error.ends_with("is too large; take 1073741824 or less"), "{error}");
+        }
     }
 
     #[test]

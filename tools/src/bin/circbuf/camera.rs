@@ -5,7 +5,7 @@ use circbuf_emulator::clock::Clock;
 use circbuf_emulator::fault::{Fault, Faults, Tally};
 use circbuf_emulator::fpga::SetupError;
 use circbuf_emulator::ledger::Ledger;
-use circbuf_emulator::model::{Gap, Model};
+use circbuf_emulator::model::{Gap, Model, RING_BYTES_MAX, RingSizeError};
 use circbuf_emulator::pace::Pace;
 use circbuf_emulator::pci::{Function, FunctionError};
 use circbuf_emulator::ring_file::RingFile;
@@ -175,6 +175,10 @@ impl CameraPlan {
     }
 
     fn ring_file(&self, path: Option<&Path>, ring_bytes: u64) -> Result<RingFile, Failure> {
+        // Before the system is asked for it: what it says of sizes is no help.
+        if ring_bytes > RING_BYTES_MAX {
+            return Err(Failure::usage(RingSizeError::TooLarge { ring_bytes }));
+        }
         let made = match path {
             Some(path) => RingFile::create(path, ring_bytes),
             None => RingFile::memfd(ring_bytes),
