@@ -254,7 +254,9 @@ impl Dump {
                 None => "neither a signature nor a trailer leads to one",
             }
         };
-        DumpError::NoFrame { path: self.path.clone(), bytes: self.bytes, why }
+        // Not what the file was taken to lack.
+        let missing: u64 = self.pieces.iter().map(|piece| piece.image.missing_bytes()).sum();
+        DumpError::NoFrame { path: self.path.clone(), bytes: self.bytes - missing, why }
     }
 }
 

@@ -11,4 +11,5 @@ pub mod export;
 pub mod ring_file;
 pub mod save;
 pub mod size;
+pub mod stderr;
 pub mod stdout;

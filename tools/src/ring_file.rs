@@ -8,15 +8,14 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use circbuf_abi::registers::{
-    COMPLETE, EPOCH, FRAMES, MAGIC, MAGIC_VALUE, PAGE_BYTES, RESERVED, RING_BYTES, RING_DEVICE,
-    RING_INODE, STATE, STATE_ENDED, UPDATE, VERSION, VERSION_VALUE, WRITTEN,
+    COMPLETE, EPOCH, FRAMES, MAGIC, MAGIC_VALUE, MAX_SLOT_BYTES, PAGE_BYTES, RESERVED, RING_BYTES,
+    RING_DEVICE, RING_INODE, STATE, STATE_ENDED, UPDATE, VERSION, VERSION_VALUE, WRITTEN,
 };
 use circbuf_abi::ring::CHUNK_BYTES;
 use circbuf_driver::device::registers_path;
 use circbuf_driver::forensics::{NoRing, RingImage, Writer};
-
-/// Larger files are not taken for rings: a camera's has at most 64 MiB, and `/dev/zero` has no end.
-pub const RING_BYTES_MAX: u64 = 1 << 30;
+/// Larger files are not taken for rings: `/dev/zero` has no end.
+pub use circbuf_emulator::model::RING_BYTES_MAX;
 
 /// A page that changes under the reader is read again this often.
 const PAGE_READS_MAX: usize = 1000;
@@ -107,9 +106,8 @@ impl RingCopy {
     pub fn read(path: &Path) -> Result<RingCopy, ReadError> {
         let before = read_page(path);
         let bytes = read_bytes(path)?;
-        let after = read_page(path);
-        let registers = before.zip(after).and_then(|(before, after)| {
-            let page = join(&before, after);
+        let registers = before.and_then(|before| {
+            let page = join(&before, read_page(path)?);
             if page.is_none() {
                 log::warn!(
                     "{}: reset while it was read; its counters are left aside",
@@ -195,7 +193,11 @@ fn read_page(ring: &Path) -> Option<Box<[u8; PAGE_BYTES]>> {
             .read_exact_at(page.as_mut_slice(), 0)
             .and_then(|()| file.read_exact_at(&mut again, UPDATE as u64));
         if let Err(error) = read {
-            log::warn!("{}: {error}; reading the ring without its counters", path.display());
+            let why = match error.kind() {
+                ErrorKind::UnexpectedEof => format!("cut short of its {PAGE_BYTES} bytes"),
+                _ => error.to_string(),
+            };
+            log::warn!("{}: {why}; reading the ring without its counters", path.display());
             return None;
         }
         let update = u64_at(&page, UPDATE);
@@ -236,7 +238,25 @@ fn fits(page: &[u8; PAGE_BYTES], ring_bytes: u64, path: &Path) -> bool {
         );
         return false;
     }
+    if !agree(page) {
+        log::warn!(
+            "{}: its counters contradict themselves; reading the ring without them",
+            path.display()
+        );
+        return false;
+    }
     true
+}
+
+/// Whether the counters can be those of one device, as the driver asks before it follows them.
+fn agree(page: &[u8; PAGE_BYTES]) -> bool {
+    let [written, reserved, complete, frames, max_slot_bytes] =
+        [WRITTEN, RESERVED, COMPLETE, FRAMES, MAX_SLOT_BYTES].map(|field| u64_at(page, field));
+    complete.is_multiple_of(CHUNK_BYTES as u64)
+        && complete <= written
+        && written <= reserved
+        && reserved.max(frames) <= u64::MAX / 2
+        && complete <= frames.saturating_mul(max_slot_bytes)
 }
 
 /// Makes the page that of an image, in which nobody writes any more.
@@ -280,6 +300,35 @@ mod tests {
         assert!(join(&before, after.clone()).is_some());
         after[EPOCH] = 1;
         assert!(join(&before, after).is_none());
+    }
+
+    #[test]
+    fn counters_of_no_device_are_left_aside() {
+        let page = |counters: [u64; 4]| {
+            let mut page = [0; PAGE_BYTES];
+            page[MAX_SLOT_BYTES..MAX_SLOT_BYTES + 8].copy_from_slice(&1024_u64.to_le_bytes());
+            for (field, value) in [WRITTEN, RESERVED, COMPLETE, FRAMES].into_iter().zip(counters) {
+                page[field..field + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            page
+        };
+        let lawful = [2048, 3072, 2048, 2];
+        assert!(agree(&page([0; 4])) && agree(&page(lawful)));
+        // Of written, reserved, complete and frames one at a time is a lie.
+        for (lie, value) in [
+            (0, 2047),
+            (0, 3073),
+            (1, 2047),
+            (1, u64::MAX - 31),
+            (2, 2047),
+            (2, 2080),
+            (3, 1),
+            (3, u64::MAX),
+        ] {
+            let mut counters = lawful;
+            counters[lie] = value;
+            assert!(!agree(&page(counters)), "{counters:?}");
+        }
     }
 
     #[test]

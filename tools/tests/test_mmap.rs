@@ -5,6 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use circbuf_abi::registers::{
+    COMPLETE, FRAMES, MAGIC, MAGIC_VALUE, MAX_SLOT_BYTES, PAGE_BYTES, RESERVED, RING_BYTES,
+    VERSION, VERSION_VALUE, WRITTEN,
+};
+
 fn test_mmap(ring: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_test_mmap"));
     command.arg(ring).env_remove("RUST_LOG");
@@ -62,6 +67,58 @@ fn a_ring_that_may_not_be_read_is_named() {
     // Root may read everything.
     if fs::File::open(&path).is_err() {
         assert_refused(&test_mmap(&path).output().unwrap(), 5, &path);
+    }
+}
+
+#[test]
+fn what_is_none_is_told_with_the_bytes_that_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring");
+    fs::write(&path, [0; 1000]).unwrap();
+    let output = test_mmap(&path).output().unwrap();
+    assert_refused(&output, 4, &path);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no whole frame in 1000 bytes"));
+}
+
+#[test]
+fn a_register_page_that_lies_is_left_aside_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring");
+    fs::write(&path, ring(3)).unwrap();
+    let page = |counters: [(usize, u64); 4]| {
+        let mut page = vec![0; PAGE_BYTES];
+        page[VERSION..VERSION + 4].copy_from_slice(&VERSION_VALUE.to_le_bytes());
+        let fields = [(MAGIC, MAGIC_VALUE), (RING_BYTES, 1 << 20), (MAX_SLOT_BYTES, 64)];
+        for (field, value) in fields.into_iter().chain(counters) {
+            page[field..field + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        page
+    };
+    let counters = |written, reserved, complete, frames| {
+        page([(WRITTEN, written), (RESERVED, reserved), (COMPLETE, complete), (FRAMES, frames)])
+    };
+    let truth = counters(192, 192, 192, 3);
+    let listing = test_mmap(&path).output().unwrap().stdout;
+    let cases = [
+        (truth.clone(), None),
+        (truth[..100].to_vec(), Some("cut short of its 4096 bytes")),
+        (vec![], Some("cut short of its 4096 bytes")),
+        (counters(192, u64::MAX - 31, 192, 3), Some("contradict themselves")),
+        (counters(192, 192, 224, 4), Some("contradict themselves")),
+        (counters(192, 192, 192, 0), Some("contradict themselves")),
+    ];
+    for (page, told) in cases {
+        fs::write(dir.path().join("ring.regs"), page).unwrap();
+        let output = test_mmap(&path).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &output.stdout), (Some(0), &listing), "{log}");
+        match told {
+            None => assert!(log.is_empty(), "{log}"),
+            Some(told) => {
+                assert!(log.starts_with("test_mmap: warn: ") && log.contains(told), "{log}");
+                assert_eq!(log.lines().count(), 1, "{log}");
+            }
+        }
     }
 }
 

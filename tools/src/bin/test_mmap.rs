@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use circbuf_tools::dump::{self, DumpArgs};
+use circbuf_tools::stderr;
 use clap::Parser;
+use log::LevelFilter;
 
 /// List the frames of a ring in hex, by word address: the header, the first two rows, the last row,
 /// trailer and gap of each, and where the next one starts.
@@ -23,7 +25,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    stderr::log("test_mmap", LevelFilter::Warn);
     let Arguments { ring, frame } = Arguments::parse();
     let args = DumpArgs { ring, frame, ..DumpArgs::default() };
     match dump::run(&args) {

@@ -21,12 +21,11 @@ mod status;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use circbuf_tools::dump;
+use circbuf_tools::{dump, stderr};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use nix::sys::signal::Signal;
 
@@ -82,7 +81,7 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
-    log_to_stderr(cli.verbose);
+    stderr::log("circbuf", log_level(cli.verbose));
     tell_unknown_variables();
     survive_file_size_limit();
     let outcome = match cli.command {
@@ -152,19 +151,10 @@ fn survive_file_size_limit() {
     }
 }
 
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
+fn log_level(verbose: u8) -> log::LevelFilter {
+    match verbose {
         0 => log::LevelFilter::Warn,
         1 => log::LevelFilter::Info,
         _ => log::LevelFilter::Debug,
-    };
-    // On a terminal a status line may stand where the message goes.
-    let begin = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    env_logger::Builder::new()
-        .filter_level(level)
-        .format(move |out, record| {
-            let level = record.level().as_str().to_lowercase();
-            writeln!(out, "{begin}circbuf: {level}: {}", record.args())
-        })
-        .init();
+    }
 }
