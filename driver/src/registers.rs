@@ -32,6 +32,12 @@ pub struct Reach {
 /// Why a register page is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RegistersError {
+    /// The file is too small.
+    #[error("{bytes} bytes are none; it has {} (was the file cut short?)", reg::PAGE_BYTES)]
+    Cut {
+        /// Its size.
+        bytes: u64,
+    },
     /// The magic number is missing.
     #[error("it is no register page: magic {found:#018x}")]
     Magic {

@@ -37,11 +37,20 @@ pub struct Device {
     pci: Option<Function>,
 }
 
+/// What to do about a ring that cannot be opened, where it is not plain.
+fn mend(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "; start its camera, or name another ring",
+        io::ErrorKind::PermissionDenied => "; it has to be readable for you, and so has its .regs",
+        _ => "",
+    }
+}
+
 /// Why a device cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Opening, sizing or mapping failed.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}{}", path.display(), mend(source))]
     Io {
         /// The ring or its register page.
         path: PathBuf,
@@ -280,7 +289,8 @@ impl Device {
                 let path = file::registers_path(path);
                 let size = file::size(&path, page)?;
                 if size < PAGE_BYTES as u64 {
-                    return Err(OpenError::Size { path, bytes: size });
+                    let source = RegistersError::Cut { bytes: size };
+                    return Err(OpenError::Registers { path, source });
                 }
                 let memory =
                     Mapping::of(page, PAGE_BYTES).map_err(|error| cannot_map(&path, error))?;

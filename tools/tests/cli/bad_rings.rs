@@ -108,8 +108,8 @@ fn a_register_page_that_lies_is_refused() {
     for slot in [0, 32, 4097, (1 << 18) + 32, u64::MAX] {
         refused(with(reg::MAX_SLOT_BYTES, slot), &["largest slot", &slot.to_string()]);
     }
-    refused(vec![], &["0 bytes"]);
-    refused(truth[..4095].to_vec(), &["4095 bytes"]);
+    refused(vec![], &["register page", "0 bytes", "4096"]);
+    refused(truth[..4095].to_vec(), &["register page", "4095 bytes", "4096"]);
     refused(vec![0; 4096], &["no register page"]);
     fs::remove_file(registers(&ring)).unwrap();
     fs::create_dir(registers(&ring)).unwrap();
