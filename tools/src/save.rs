@@ -17,7 +17,7 @@ pub enum SaveError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The image cannot be written. What exists is never written over.
-    #[error("{path}: saving the image failed: {source}", path = path.display())]
+    #[error("{path}: saving the image failed: {source}; --save takes the name of a new file", path = path.display())]
     Write {
         /// The file.
         path: PathBuf,

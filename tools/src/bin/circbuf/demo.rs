@@ -99,6 +99,7 @@ fn next_steps(out: &mut dyn std::io::Write, dir: &Path) -> std::io::Result<()> {
          circbuf archive verify {dir}/archive      whether all of it is whole\n  \
          circbuf archive export {dir}/archive --out {dir}/jpeg\n  \
          circbuf run --device /dev/circbuf0        the same on a camera\n\
-         (from a checkout: cargo run --release -- in place of circbuf)"
+         (from a checkout: cargo run --release -- in place of circbuf, and for test_mmap\n \
+          cargo run --release --bin test_mmap --)"
     )
 }

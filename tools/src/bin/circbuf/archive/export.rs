@@ -129,5 +129,10 @@ fn tell(args: &ExportArgs, exported: &Exported) -> Result<(), Failure> {
 
 fn at(path: &Path) -> impl Fn(std::io::Error) -> Failure {
     let path = path.to_owned();
-    move |error| Failure::failed(format!("{}: {error}", path.display()))
+    move |error| {
+        Failure::failed(format!(
+            "cannot write {}: {error}; --out takes a directory that can be written",
+            path.display()
+        ))
+    }
 }
