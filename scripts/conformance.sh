@@ -1,70 +1,101 @@
 #!/usr/bin/env bash
 # One suite for all kinds of devices: each is driven through the same scenarios (conformance/scenarios), judged by the
 # camera's ledger, and held against a ring file: same frames, same books, same verdicts. What may differ, and why,
-# stands in conformance/compare.py. `vfio:` goes through the same in vfio-guest.sh. About two minutes.
-#   conformance.sh [file] [node] [vfio-user]           default: all three
-# shellcheck disable=SC2154,SC2086,SC1091  # names from common.sh; options are several words
+# stands in conformance/compare.py. `vfio` is driven in a guest, by a real kernel's VFIO, and judged out here; with
+# CIRCBUF_NO_GUEST=1 it is left out. A minute or two; a loaded machine may be slower, and gets the same results.
+#   conformance.sh [file] [node] [vfio-user] [vfio]     default: all of them
+# shellcheck disable=SC2154,SC2086,SC1091  # names from what is sourced; options are several words
 here=$(dirname "${BASH_SOURCE[0]}")
 for device in "$@"; do
   case $device in
-    file | node | vfio-user) ;;
-    *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    file | node | vfio-user | vfio) ;;
+    *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 source "$here/common.sh"
 source "$here/conformance/devices.sh"
-[ $# -gt 0 ] || set -- file node vfio-user
+source "$here/conformance/guest.sh"
+[ $# -gt 0 ] || set -- file node vfio-user vfio
+if [ "${CIRCBUF_NO_GUEST:-}" = 1 ]; then
+  echo "conformance.sh: CIRCBUF_NO_GUEST=1: vfio is left out"
+  mapfile -t devices < <(printf '%s\n' "$@" | sed '/^vfio$/d')
+  set -- "${devices[@]}"
+fi
 
-# Whatever is held against something needs that as well.
+# Whatever is held against something needs that as well. `bare` and `file` come first, so that they can be.
 devices=$(for device in "$@"; do printf '%s\n' "$(reference "$device")" "$device"; done | sort -u)
-failed=0
+out_here=$(sed '/^vfio$/d' <<< "$devices")
 
-# begin SCENARIO MODE OPTIONS...: on all devices at once.
-begin() {
-  local name=$1 mode=$2 device
+# How many scenarios are played at a time: most of each is waiting.
+readonly lanes=3
+
+# play SCENARIO MODE OPTIONS...: on all devices at once, and judges them when all have ended, which costs CPU.
+play() {
+  local name=$1 mode=$2 device runs=()
   shift 2
-  for device in $devices; do
+  for device in $out_here; do
     is_played "$device" "$mode" || continue
     "run_$device" "$scratch/$name.$device" "$@" &
-    children+=($!)
-    begun+=("$name $mode $device $!")
+    runs+=("$device $!")
+  done
+  for run in "${runs[@]}"; do
+    wait "${run#* }" || touch "$scratch/$name.${run% *}.failed"
+  done
+  for run in "${runs[@]}"; do
+    judged "$name" "$mode" "${run% *}"
   done
 }
 
-# finish: waits for all that were begun, and only then judges, which costs CPU.
-finish() {
-  local run name mode device pid prefix
-  for run in "${begun[@]}"; do
-    read -r name mode device pid <<< "$run"
-    prefix=$scratch/$name.$device
-    wait "$pid" || fail "$name on $device: $(cat "$prefix.log" "$prefix.camera" 2> /dev/null)"
-  done
-  for run in "${begun[@]}"; do
-    read -r name mode device pid <<< "$run"
-    judged "$name" "$mode" "$device"
-  done
-  begun=() children=()
-}
-
-# judged SCENARIO MODE DEVICE: `bare` and `file` come first in $devices, so that they can be held against.
+# judged SCENARIO MODE DEVICE: leaves a cell of the table.
 judged() {
-  local prefix=$scratch/$1.$3 against said
-  against=$scratch/$1.$(reference "$3")
+  local name=$1 mode=$2 device=$3 prefix=$scratch/$1.$3 against said cell=FAILED
+  against=$scratch/$name.$(reference "$device")
   [ "$against" != "$prefix" ] || against=
-  if said=$(judge "$2" "$prefix" ${against:+"$against"}); then
-    printf '%-12s %-10s %s\n' "$1" "$3" "$said"
-  else
-    printf '%-12s %-10s FAILED: %s\n' "$1" "$3" "$said"
-    failed=$((failed + 1))
+  if [ -e "$prefix.failed" ]; then
+    said=$(cat "$prefix.log" "$prefix.camera" 2> /dev/null)
+  elif said=$(judge "$mode" "$prefix" ${against:+"$against"}); then
+    cell=$(sed -E 's/^([0-9]+) emitted, ([0-9]+).*/\2 of \1/' <<< "$said")
   fi
+  echo "$cell" > "$prefix.cell"
+  [ "$cell" != FAILED ] || said="FAILED: $said"
+  printf '%-12s %-10s %s\n' "$name" "$device" "$said"
 }
 
-begun=()
-while IFS='|' read -r name mode options; do
-  begin "$name" "$mode" $options
-  # Two scenarios at a time, most of which is waiting.
-  [ "$(printf '%s\n' "${begun[@]%% *}" | sort -u | wc -l)" -lt 2 ] || finish
-done < <(scenarios)
-[ ${#begun[@]} = 0 ] || finish
-[ $failed = 0 ] || fail "$failed of the above are not as they have to be"
+# lane NUMBER: plays every so manieth scenario.
+lane() {
+  local turn=0 name mode options
+  while IFS='|' read -r name mode options; do
+    turn=$((turn + 1))
+    [ $((turn % lanes)) != "$1" ] || play "$name" "$mode" $options
+  done < <(scenarios)
+}
+
+# table: how many frames were delivered, of how many: scenarios down, devices across.
+table() {
+  local name mode device cell
+  printf '\n%-12s' scenario
+  printf ' %-10s' $devices
+  while IFS='|' read -r name mode _; do
+    printf '\n%-12s' "$name"
+    for device in $devices; do
+      cell=-
+      ! is_played "$device" "$mode" || cell=$(cat "$scratch/$name.$device.cell")
+      printf ' %-10s' "$cell"
+    done
+  done < <(scenarios)
+  printf '\n\n'
+}
+
+guest=
+! grep -qx vfio <<< "$devices" || begin_vfio
+for number in $(seq 0 $((lanes - 1))); do
+  lane "$number" &
+  children+=("$!")
+  played+=("$!")
+done
+wait "${played[@]}"
+[ -z "$guest" ] || end_vfio
+table
+failed=$(cat "$scratch"/*.cell | grep -c FAILED || :)
+[ "$failed" = 0 ] || fail "$failed of the above are not as they have to be"
 ok "$(scenarios | wc -l) scenarios are the same on: $*"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034  # sourced: names from and for the script that does
-# Sourced by vfio-guest.sh: what the guest needs, fetched once into $cache out of Debian's packages, from the
+# Sourced by boot.sh: what the guest needs, fetched once into $cache out of Debian's packages, from the
 # mirror that this machine's apt uses anyway, unpacked and not installed: neither root nor the machine's own
 # packages are touched. Sets $qemu, a command with arguments, and $kernel_root.
 

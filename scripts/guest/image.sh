@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034  # sourced: names from and for the script that does
-# Sourced by vfio-guest.sh: packs the guest's file system.
+# Sourced by boot.sh: packs the guest's file system.
 
 # Newer kernels have no vfio_virqfd.
 readonly modules=(irqbypass vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci)
@@ -25,9 +25,11 @@ copy_libraries() {
   done
 }
 
-# make_image OUT PROGRAM: an initramfs with busybox, VFIO's modules, the program and what it is put through.
+# make_image OUT PROGRAM FILE...: an initramfs with busybox, VFIO's modules, the program and what it is put through; the
+# files are in its root.
 make_image() {
   local out=$1 program=$2 tree module here
+  shift 2
   here=$(dirname "${BASH_SOURCE[0]}")
   tree=$(mktemp -d -p "$scratch")
   chmod 755 "$tree"
@@ -36,7 +38,7 @@ make_image() {
   strip -o "$tree/bin/$(basename "$program")" "$program"
   copy_libraries "$program" "$tree"
   ln -s busybox "$tree/bin/sh"
-  cp "$here/init" "$here/checks.sh" "$tree/"
+  cp "$here/init" "$here/checks.sh" "$@" "$tree/"
   chmod 755 "$tree/init"
   printf 'root::0:0::/tmp:/bin/sh\ncamera::1000:1000::/tmp:/bin/sh\n' > "$tree/etc/passwd"
   printf 'root:x:0:\ncamera:x:1000:\n' > "$tree/etc/group"
