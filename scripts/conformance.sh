@@ -6,34 +6,33 @@
 #   conformance.sh [file] [node] [vfio-user] [vfio]     default: all of them
 # shellcheck disable=SC2154,SC2086,SC1091  # names from what is sourced; options are several words
 here=$(dirname "${BASH_SOURCE[0]}")
+[ $# -gt 0 ] || set -- file node vfio-user vfio
+devices=()
 for device in "$@"; do
   case $device in
-    file | node | vfio-user | vfio) ;;
+    vfio) if [ "${CIRCBUF_NO_GUEST:-}" = 1 ]; then echo "CIRCBUF_NO_GUEST=1: vfio is left out"; continue; fi ;;
+    file | node | vfio-user) ;;
     *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
+  devices+=("$device")
 done
+[ ${#devices[@]} -gt 0 ] || exit 0
 source "$here/common.sh"
 source "$here/conformance/devices.sh"
 source "$here/conformance/guest.sh"
-[ $# -gt 0 ] || set -- file node vfio-user vfio
-if [ "${CIRCBUF_NO_GUEST:-}" = 1 ]; then
-  echo "conformance.sh: CIRCBUF_NO_GUEST=1: vfio is left out"
-  mapfile -t devices < <(printf '%s\n' "$@" | sed '/^vfio$/d')
-  set -- "${devices[@]}"
-fi
 
 # Whatever is held against something needs that as well. `bare` and `file` come first, so that they can be.
-devices=$(for device in "$@"; do printf '%s\n' "$(reference "$device")" "$device"; done | sort -u)
-out_here=$(sed '/^vfio$/d' <<< "$devices")
+mapfile -t columns < <(for device in "${devices[@]}"; do printf '%s\n' "$(reference "$device")" "$device"; done | sort -u)
+mapfile -t out_here < <(printf '%s\n' "${columns[@]}" | sed '/^vfio$/d')
 
 # How many scenarios are played at a time: most of each is waiting.
-readonly lanes=3
+readonly lanes=4
 
 # play SCENARIO MODE OPTIONS...: on all devices at once, and judges them when all have ended, which costs CPU.
 play() {
   local name=$1 mode=$2 device runs=()
   shift 2
-  for device in $out_here; do
+  for device in "${out_here[@]}"; do
     is_played "$device" "$mode" || continue
     "run_$device" "$scratch/$name.$device" "$@" &
     runs+=("$device $!")
@@ -74,10 +73,10 @@ lane() {
 table() {
   local name mode device cell
   printf '\n%-12s' scenario
-  printf ' %-10s' $devices
+  printf ' %-10s' "${columns[@]}"
   while IFS='|' read -r name mode _; do
     printf '\n%-12s' "$name"
-    for device in $devices; do
+    for device in "${columns[@]}"; do
       cell=-
       ! is_played "$device" "$mode" || cell=$(cat "$scratch/$name.$device.cell")
       printf ' %-10s' "$cell"
@@ -87,7 +86,7 @@ table() {
 }
 
 guest=
-! grep -qx vfio <<< "$devices" || begin_vfio
+[ ${#out_here[@]} = ${#columns[@]} ] || begin_vfio
 for number in $(seq 0 $((lanes - 1))); do
   lane "$number" &
   children+=("$!")
@@ -98,4 +97,4 @@ wait "${played[@]}"
 table
 failed=$(cat "$scratch"/*.cell | grep -c FAILED || :)
 [ "$failed" = 0 ] || fail "$failed of the above are not as they have to be"
-ok "$(scenarios | wc -l) scenarios are the same on: $*"
+ok "$(scenarios | wc -l) scenarios are the same on: ${devices[*]}"

@@ -111,7 +111,7 @@ def main():
 
 def difference(own, other):
     """The first things that are not equal."""
-    if isinstance(own, list) and len(own) == len(other):
+    if isinstance(own, list):
         own, other = dict(enumerate(own)), dict(enumerate(other))
     if isinstance(own, dict):
         unequal = [name for name in {**own, **other} if own.get(name) != other.get(name)]

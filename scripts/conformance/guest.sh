@@ -7,7 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../guest/boot.sh"
 # Of the guest's bus: the first that is behind those which QEMU fills by itself.
 readonly first_slot=4
 
-# What the guest's memory has room for.
+# What the guest's memory has room for. A guest stands still for seconds on a loaded machine: unless frames have to be
+# lost, the camera waits rather than lap its driver.
 readonly driven_in_guest=("${drive[@]}" --slab-bytes 8MiB --wait sleep)
 
 # of_vfio COMMAND...: for each scenario that it is played through, with its name, mode and options.
@@ -20,13 +21,14 @@ of_vfio() {
 
 # plug SCENARIO MODE OPTIONS...: a camera into the guest's next slot, and what is to be done with it into the plan.
 plug() {
-  local name=$1 slot=$((first_slot + ${#plugged[@]})) socket served
+  local name=$1 mode=$2 slot=$((first_slot + ${#plugged[@]})) socket served driver=("${driven_in_guest[@]}")
   shift 2
+  [ "$mode" = timed ] || driver+=(--lossless)
   serve "$scratch/$name.vfio" "$@"
   children+=("$served")
   plugged+=("$served")
   cameras+=(-device "$(camera_at "$slot" "$socket")")
-  printf '%s 0000:00:%02x.0 %s\n' "$name" "$slot" "${driven_in_guest[*]}" >> "$scratch/plan"
+  printf '%s 0000:00:%02x.0 %s\n' "$name" "$slot" "${driver[*]}" >> "$scratch/plan"
 }
 
 # unplug SCENARIO MODE: what the guest made of it goes where other devices have it, and is judged.
