@@ -4,8 +4,8 @@
 # guest archived are held against the camera's ledger out here, and every mistake of a set-up is made in there
 # once (guest/checks.sh).
 #   vfio-guest.sh [--repeat N]
-# What it needs is fetched once; see guest/boot.sh. With CIRCBUF_NO_GUEST=1 nothing is done. The scenarios of
-# conformance.sh are driven through a guest there.
+# What it needs is fetched once: guest/boot.sh tells where to and how. With CIRCBUF_NO_GUEST=1 nothing is done.
+# conformance.sh boots such a guest for its scenarios.
 # shellcheck disable=SC2154,SC1091  # names from what is sourced
 set -euo pipefail
 if [ "${CIRCBUF_NO_GUEST:-}" = 1 ]; then

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2086,SC1091  # names from common.sh and devices.sh; options are several words
 # Sourced by conformance.sh: its scenarios by a real kernel's VFIO. One guest, booted once, has a camera for each of
-# them, and drives some at a time as the plan says that it finds in its root.
+# them, and drives some at a time, by a plan that it finds in its root: the scenario, the camera's address, the driver's
+# command.
 source "$(dirname "${BASH_SOURCE[0]}")/../guest/boot.sh"
 
 # Of the guest's bus: the first that is behind those which QEMU fills by itself.
