@@ -58,8 +58,8 @@ end_guest() {
   fail "$why"
 }
 
-# unpack_results: what it archived, in $scratch/results.
+# unpack_results: what it archived, with times of out here, in $scratch/results.
 unpack_results() {
   mkdir "$scratch/results"
-  tar -xf "$scratch/disk" -C "$scratch/results"
+  tar -xmf "$scratch/disk" -C "$scratch/results"
 }
