@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn it_is_told_why_it_was_lost_sight_of() {
         let (pointer, script) = pointer();
-        let mut lost = |sighting| {
+        let lost = |sighting| {
             *script.lock().unwrap() = sighting;
             pointer.look().unwrap();
             let LostSight { late_looks, resets } = pointer.lost_sight();

@@ -242,7 +242,7 @@ impl Scene {
     /// A frame of so many bytes that is damaged.
     fn emit_damaged(&mut self, length: usize, damage: Damage) {
         let start = self.camera.next + RING;
-        let word = start + u64::from(slot(length as u32)) - 36;
+        let word = start + slot(length as u32) - 36;
         let told = |more: i32| (length as i32 + more).to_le_bytes();
         let payload = HandCamera::payload(self.camera.frames, length);
         self.camera.emit_and(&payload, |camera| match damage {
