@@ -97,5 +97,9 @@ wait "${played[@]}"
 [ -z "$guest" ] || end_vfio
 table
 failed=$(cat "$scratch"/*.cell | grep -c FAILED || :)
-[ "$failed" = 0 ] || fail "$failed of the above are not as they have to be"
+if [ "$failed" != 0 ]; then
+  rm -f "$scratch"/{disk,image}
+  mv "$scratch" "$scratch.failed"
+  fail "$failed of the above are not as they have to be; ledgers, archives and books stay in $scratch.failed"
+fi
 ok "$(scenarios | wc -l) scenarios are the same on: ${devices[*]}"
