@@ -135,6 +135,7 @@ impl HandCamera {
     pub(crate) fn begin_at(&mut self, cursor: u64) {
         self.next = cursor;
         if cursor >= 64 {
+            self.frames = self.frames.max(1);
             self.put(cursor - 44, &[7, 0, 0, 0, 7, 0, 0, 0, 16, 0, 0, 0xFF]);
         }
         self.register(reg::RESERVED, cursor);

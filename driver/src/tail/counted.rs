@@ -186,8 +186,9 @@ impl Counted {
         // Half of the range: what is followed never comes near the place where sums wrap.
         let in_range = progress.complete.max(progress.frames) <= u64::MAX / 2;
         let aligned = progress.complete.is_multiple_of(CHUNK_BYTES as u64);
+        let counted = progress.frames > 0 || progress.complete == 0;
         let fits = follows(self.seen, progress) && reach_fits(device, registers, progress);
-        if !fits || !in_range || !aligned {
+        if !fits || !in_range || !aligned || !counted {
             return Err(registers.contradiction(progress, self.seen.complete).into());
         }
         self.seen = progress;

@@ -69,7 +69,7 @@ fn a_frame_wraps_at_every_chunk() {
             let mut tail = Tail::attach(&device, StartAt::Newest).unwrap();
             (0..3).for_each(|_| camera.emit(length as usize));
             let found = drain(&mut tail, &device);
-            assert_eq!(found, (vec![0, 1, 2], vec![]), "wrap {chunk} chunks behind the start");
+            assert_eq!(found, (vec![1, 2, 3], vec![]), "wrap {chunk} chunks behind the start");
         }
     }
 }
@@ -226,6 +226,15 @@ fn counters_that_contradict_themselves_are_refused() {
         let told = (0..4).find_map(|_| tail.poll(&device).err());
         assert!(told.is_some_and(|e| e.to_string().contains("contradict")), "lie {number}");
     }
+}
+
+#[test]
+fn bytes_that_no_frame_was_counted_for_are_refused() {
+    let mut camera = HandCamera::new(RING, true);
+    (0..3).for_each(|_| camera.emit(300));
+    camera.register(reg::FRAMES, 0);
+    let told = Tail::attach(&camera.device(), StartAt::Oldest).unwrap_err();
+    assert!(told.to_string().contains("contradict"), "{told}");
 }
 
 #[test]
