@@ -214,6 +214,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc;
 
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     use nix::sys::socket::{Backlog, bind, listen, recv};
     use nix::unistd::{Pid, getpid, gettid};
@@ -229,6 +230,8 @@ mod tests {
     /// Sends a header with a pipe's writing end, so many times.
     fn send_ends(server: &UnixStream, ends: usize) -> io::PipeReader {
         let (reader, writer) = io::pipe().unwrap();
+        // To read where a writing end is left is an error, and does not wait.
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let fds = vec![writer.as_fd().as_raw_fd(); ends];
         let rights = [ControlMessage::ScmRights(&fds)];
         let header = [IoSlice::new(&[1; HEADER_BYTES])];

@@ -20,7 +20,10 @@ fn dead() -> (HandCamera, Device, Tail) {
 /// Frames and losses, until the tail has nothing more or fails.
 fn read_out(tail: &mut Tail, device: &Device) -> (u64, u64) {
     let (mut found, mut lost) = (0, 0);
-    while !tail.has_read_all(device) {
+    for _ in 0..4 * FRAMES {
+        if tail.has_read_all(device) {
+            break;
+        }
         match tail.poll(device) {
             Ok(Step::Frame(candidate)) => {
                 let record = record_bytes(frame_body_bytes(candidate.trailer.length));
