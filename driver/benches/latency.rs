@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use circbuf_driver::capture::{Capture, Captured, Origin};
-use circbuf_driver::clock::Moment;
+use circbuf_driver::clock::Clock;
 use circbuf_driver::copy::Manner;
 use circbuf_driver::device::Device;
 use circbuf_driver::dispatch::Outlet;
@@ -145,7 +145,7 @@ fn driver(device: &Arc<Device>, shared: &Shared, base: Instant) -> Measured {
     let mut capture =
         Capture::new(Arc::clone(device), tail, pool, Origin::default(), (outlet, None));
     let mut scratch = vec![0; padded(PAYLOAD_BYTES as u32) as usize];
-    let mut measured = Measured::default();
+    let (mut measured, clock) = (Measured::default(), Clock::new());
     let since = |sent: &AtomicU64| {
         (base.elapsed().as_nanos() as u64).saturating_sub(sent.load(Ordering::Relaxed))
     };
@@ -153,7 +153,7 @@ fn driver(device: &Arc<Device>, shared: &Shared, base: Instant) -> Measured {
         for (half, follow_bytes) in [(0, FOLLOW_BYTES), (1, u64::from(u32::MAX))] {
             capture.set_follow_bytes(follow_bytes);
             shared.turn.fetch_add(1, Ordering::Release);
-            while capture.step(Moment::now(), Moment::now).unwrap() != Captured::Frame {}
+            while capture.step(clock.now(), || clock.now()).unwrap() != Captured::Frame {}
             let latency_ns = since(&shared.sent_ns);
             if half == 0 { &mut measured.followed } else { &mut measured.at_end }.push(latency_ns);
             assert_eq!(inlet.try_recv().unwrap().frame.payload()[250], 250);
@@ -168,7 +168,7 @@ fn driver(device: &Arc<Device>, shared: &Shared, base: Instant) -> Measured {
         measured.finished.push(since(&shared.sent_ns));
         shared.wait_for(10 * round + 8);
         for _ in 0..2 {
-            while capture.step(Moment::now(), Moment::now).unwrap() != Captured::Frame {}
+            while capture.step(clock.now(), || clock.now()).unwrap() != Captured::Frame {}
             drop(inlet.try_recv().unwrap());
         }
         shared.turn.fetch_add(1, Ordering::Release);

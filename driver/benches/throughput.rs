@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use circbuf_driver::capture::{Capture, Captured, Origin};
-use circbuf_driver::clock::Moment;
+use circbuf_driver::clock::Clock;
 use circbuf_driver::copy::Manner;
 use circbuf_driver::device::Device;
 use circbuf_driver::dispatch::Outlet;
@@ -172,9 +172,9 @@ impl Bench<'_> {
         let (device, pool) = (Arc::clone(&self.device), self.pool.clone());
         let mut capture = Capture::new(device, tail, pool, Origin::default(), (worker, None));
         capture.set_credit(Arc::clone(&self.shared.credit));
-        let (mut frames, wanted) = (0, self.frames());
+        let (mut frames, wanted, clock) = (0, self.frames(), Clock::new());
         while frames < wanted {
-            match capture.step(Moment::now(), Moment::now).unwrap() {
+            match capture.step(clock.now(), || clock.now()).unwrap() {
                 Captured::Frame => frames += 1,
                 Captured::Nothing => std::hint::spin_loop(),
                 Captured::Loss => panic!("a camera that waits loses nothing"),

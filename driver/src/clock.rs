@@ -15,7 +15,8 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Reads the clocks. Called where threads are run, never inside a stage.
+    /// Reads the clocks. Called where threads are run, never inside a stage; whoever does so at each step
+    /// has it cheaper by a [`Clock`].
     #[must_use]
     pub fn now() -> Moment {
         Moment { monotonic_ns: monotonic_ns(), realtime_ns: read(ClockId::CLOCK_REALTIME) }
@@ -31,7 +32,7 @@ impl Moment {
 /// Both clocks at the price of one: they run alike, and only when somebody sets the time does their
 /// distance change, which is looked up once a millisecond. Each thread has its own.
 #[derive(Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     /// Both clocks when they were last read together.
     both: Cell<Moment>,
     last: Cell<Moment>,
@@ -40,13 +41,17 @@ pub(crate) struct Clock {
 impl Clock {
     const STALE_NS: u64 = 1_000_000;
 
-    pub(crate) fn new() -> Clock {
+    /// Sets it by both clocks.
+    #[must_use]
+    pub fn new() -> Clock {
         let now = Moment::now();
         Clock { both: Cell::new(now), last: Cell::new(now) }
     }
 
-    /// Reads the clock that never runs backwards.
-    pub(crate) fn now(&self) -> Moment {
+    /// Reads the clock that never runs backwards; the other one is right unless it was set within the last
+    /// millisecond.
+    #[must_use]
+    pub fn now(&self) -> Moment {
         let (both, monotonic_ns) = (self.both.get(), monotonic_ns());
         let passed_ns = monotonic_ns.saturating_sub(both.monotonic_ns);
         let now = if passed_ns < Self::STALE_NS {
@@ -63,6 +68,12 @@ impl Clock {
     /// The moment that was read last.
     pub(crate) fn last(&self) -> Moment {
         self.last.get()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new()
     }
 }
 

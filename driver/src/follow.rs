@@ -45,6 +45,8 @@ impl Following {
             let target = &mut self.slab[PAYLOAD_OFFSET..][*bytes..until];
             device.ring().copy(start + *bytes as u64, target, Stores::Cached, scan);
             *bytes = until;
+            // Where this is the end, its trailer is on the way from the writer's cache before it is asked for.
+            std::hint::black_box(device.ring().length_word(written - GAP_BYTES as u64));
         }
     }
 
