@@ -43,9 +43,9 @@ all() {
   machine
   bench "Copy and check" "A frame from the ring into a slab, nobody writes. Goals: 0.92 of memcpy, with CRC-32C 0.88, into slabs in turns 1.30." \
     circbuf-driver kernels
-  bench "The whole driver beside a camera at full speed" "The camera waits for the driver, so that every frame is taken; the worker runs on the capturing thread. Where a bare memcpy is no faster than the driver, it is the camera that both wait for: twice memcpy and memchr cannot be had where a bare memcpy has not got it. Goals at 225 KB: 0.80 of a bare memcpy, twice of memcpy and memchr; 0.80 of memcpy for the kernel alone." \
+  bench "The whole driver beside a camera at full speed" "The camera waits for the driver, so that every frame is taken; the worker runs on the capturing thread. The last column is the part of the time in which the camera waits for the driver: where it is nothing, the camera is the limit, and twice memcpy and memchr cannot be had where a bare memcpy has not got it. Goals at 225 KB: 0.80 of a bare memcpy, twice of memcpy and memchr; 0.80 of memcpy for the kernel alone." \
     circbuf-driver throughput
-  bench "End of a frame to checked in its slab" "Frames that are not archived: one that is, is summed at its end. A cache line that comes from the camera's core costs as much as a notification, and the law asks for four, one behind the other: counters, trailer, header, reserved. (perf record of frames of 1 KiB: the loads of trailers and headers are a quarter of the capturing thread.) Goals: at most 5 notifications where the device tells how far it is in a frame, otherwise 1.2 of notification and copy." \
+  bench "End of a frame to checked in its slab" "Frames that are not archived: one that is, is summed at its end. What a driver cannot do without is the second row: to notice the end, to copy the last burst, and to look at header, trailer and reserved, all of which come from the cache of the camera's core, each at the price of a notification. Goals: at most 5 notifications where the device tells how far it is in a frame, otherwise 1.2 of notification and copy." \
     circbuf-driver latency
   bench "From the tail to the worker" "Two threads. Goals: at most 2 bare one-way notifications when both spin, 1.2 of waking by an eventfd when the worker sleeps." \
     circbuf-driver handoff
