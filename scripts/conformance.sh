@@ -37,6 +37,7 @@ play() {
     is_played "$device" "$mode" || continue
     "run_$device" "$scratch/$name.$device" "$@" &
     runs+=("$device $!")
+    echo "$!" >> "$scratch/groups"
   done
   for run in "${runs[@]}"; do
     wait "${run#* }" || touch "$scratch/$name.${run% *}.failed"
@@ -64,6 +65,7 @@ judged() {
 # lane NUMBER: plays every so manieth scenario.
 lane() {
   local turn=0 name mode options
+  set -m # so that a run and all that it started can be ended by one signal
   while IFS='|' read -r name mode options; do
     turn=$((turn + 1))
     [ $((turn % lanes)) != "$1" ] || play "$name" "$mode" $options
@@ -86,6 +88,18 @@ table() {
   printf '\n\n'
 }
 
+# What runs in the lanes is ended with them.
+end_runs() {
+  local run
+  [ ${#played[@]} = 0 ] || kill -KILL "${played[@]}" 2> /dev/null || :
+  while read -r run; do
+    kill -KILL -- "-$run" 2> /dev/null || :
+  done < "$scratch/groups"
+}
+played=()
+: > "$scratch/groups"
+trap 'end_runs; clean_up' EXIT
+
 guest=
 [ ${#out_here[@]} = ${#columns[@]} ] || begin_vfio
 for number in $(seq 0 $((lanes - 1))); do
@@ -93,7 +107,7 @@ for number in $(seq 0 $((lanes - 1))); do
   children+=("$!")
   played+=("$!")
 done
-wait "${played[@]}"
+for lane in "${played[@]}"; do wait "$lane" || fail "scenarios were not played to their end"; done
 [ -z "$guest" ] || end_vfio
 table
 failed=$(cat "$scratch"/*.cell | grep -c FAILED || :)

@@ -113,9 +113,8 @@ struct Measured {
 }
 
 /// Waits for a frame and copies it, and that is all.
-fn wait_and_copy(device: &Device, scratch: &mut [u8]) {
+fn wait_and_copy(device: &Device, start: u64, scratch: &mut [u8]) {
     let registers = device.registers().unwrap();
-    let start = registers.progress().unwrap().complete;
     let is_complete = || registers.progress().is_some_and(|progress| progress.complete > start);
     while !is_complete() {
         std::hint::spin_loop();
@@ -125,9 +124,8 @@ fn wait_and_copy(device: &Device, scratch: &mut [u8]) {
 
 /// What is left for whoever followed the frame up to its last burst, and that is all: it waits for the end,
 /// copies the burst, and looks at header, trailer and `reserved`. The camera's core wrote all of it last.
-fn wait_and_finish(device: &Device, scratch: &mut [u8]) {
+fn wait_and_finish(device: &Device, start: u64, scratch: &mut [u8]) {
     let (registers, ring) = (device.registers().unwrap(), device.ring());
-    let start = registers.progress().unwrap().complete;
     while registers.progress().is_none_or(|progress| progress.complete == start) {
         std::hint::spin_loop();
     }
@@ -135,6 +133,13 @@ fn wait_and_finish(device: &Device, scratch: &mut [u8]) {
     let last = padded(LAST_BYTES);
     let _ = black_box(ring.copy_frame(end - last, LAST_BYTES, scratch, Manner::default()));
     black_box((ring.header(start), ring.trailer(end), registers.reach()));
+}
+
+/// Waits for a frame as the pipeline's threads do that spin.
+fn take(capture: &mut Capture, clock: &Clock) {
+    while capture.step(clock.now(), || clock.now()).unwrap() != Captured::Frame {
+        std::hint::spin_loop();
+    }
 }
 
 fn driver(device: &Arc<Device>, shared: &Shared, base: Instant) -> Measured {
@@ -153,22 +158,24 @@ fn driver(device: &Arc<Device>, shared: &Shared, base: Instant) -> Measured {
         for (half, follow_bytes) in [(0, FOLLOW_BYTES), (1, u64::from(u32::MAX))] {
             capture.set_follow_bytes(follow_bytes);
             shared.turn.fetch_add(1, Ordering::Release);
-            while capture.step(clock.now(), || clock.now()).unwrap() != Captured::Frame {}
+            take(&mut capture, &clock);
             let latency_ns = since(&shared.sent_ns);
             if half == 0 { &mut measured.followed } else { &mut measured.at_end }.push(latency_ns);
             assert_eq!(inlet.try_recv().unwrap().frame.payload()[250], 250);
             shared.wait_for(10 * round + 2 + 2 * half);
         }
+        let start = capture.tail().cursor();
         shared.turn.fetch_add(1, Ordering::Release);
-        wait_and_copy(device, &mut scratch);
+        wait_and_copy(device, start, &mut scratch);
         measured.bare.push(since(&shared.sent_ns));
         shared.wait_for(10 * round + 6);
+        let start = start + slot(PAYLOAD_BYTES as u32);
         shared.turn.fetch_add(1, Ordering::Release);
-        wait_and_finish(device, &mut scratch[..padded(LAST_BYTES) as usize]);
+        wait_and_finish(device, start, &mut scratch[..padded(LAST_BYTES) as usize]);
         measured.finished.push(since(&shared.sent_ns));
         shared.wait_for(10 * round + 8);
         for _ in 0..2 {
-            while capture.step(clock.now(), || clock.now()).unwrap() != Captured::Frame {}
+            take(&mut capture, &clock);
             drop(inlet.try_recv().unwrap());
         }
         shared.turn.fetch_add(1, Ordering::Release);

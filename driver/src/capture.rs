@@ -41,8 +41,6 @@ pub struct Capture {
     headroom_bytes: Option<u64>,
     credit: Option<Arc<AtomicU64>>,
     hurries: bool,
-    /// Whether the device is dead, and only what it left is read.
-    outlives: bool,
     /// The frame that the device is writing.
     following: Option<Following>,
     /// What has to be written more before it is copied.
@@ -90,7 +88,6 @@ impl Capture {
             headroom_bytes: None,
             credit: None,
             hurries: false,
-            outlives: false,
             following: None,
             follow_bytes: FOLLOW_BYTES,
             record_bytes: 0,
@@ -183,16 +180,16 @@ impl Capture {
     }
 
     /// Whether the stage waits for room in the queues rather than lose frames: where the camera waits
-    /// as well, and where it has ended or is dead, so that nothing is overwritten any more.
+    /// as well, and where it has ended or is taken for dead, so that nothing is overwritten any more. Where
+    /// that is not so after all, the law refuses what was, and it is counted.
     fn waits(&self) -> bool {
-        let is_over = self.outlives || self.device.has_ended();
+        let is_over = self.tail.is_frozen() || self.device.has_ended();
         self.credit.is_some() || (is_over && !self.hurries)
     }
 
     /// Goes on without the device, which has failed: what it had completed is still in the ring.
     pub(crate) fn outlive_device(&mut self) {
         self.tail.freeze(&self.device);
-        self.outlives = true;
     }
 
     /// Enters as lost what the device had completed when it was last seen, and cannot be found.

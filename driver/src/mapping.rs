@@ -112,7 +112,11 @@ impl Mapping {
     ///
     /// # Panics
     /// As [`Mapping::of`].
-    pub fn ring_of_pages(file: &impl AsFd, bytes: usize, page_bytes: usize) -> io::Result<Mapping> {
+    pub(crate) fn ring_of_pages(
+        file: &impl AsFd,
+        bytes: usize,
+        page_bytes: usize,
+    ) -> io::Result<Mapping> {
         assert!(bytes > 0 && bytes.is_multiple_of(64), "a mapping of {bytes} bytes");
         Mapping::times(2, file, (0, bytes), page_bytes)
     }

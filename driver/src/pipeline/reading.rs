@@ -166,9 +166,7 @@ impl Reading {
         ended_by: Result<EndedBy, DeviceError>,
     ) -> Result<EndedBy, DeviceError> {
         let Some(failed) = self.failed.take() else { return ended_by };
-        if ended_by.is_err() {
-            self.capture.give_up();
-        }
+        self.capture.give_up();
         Err(failed)
     }
 

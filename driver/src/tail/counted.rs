@@ -128,6 +128,10 @@ impl Counted {
         self.is_frozen = true;
     }
 
+    pub(super) fn is_frozen(&self) -> bool {
+        self.is_frozen
+    }
+
     /// Gives up what was complete when the counters were last seen.
     pub(super) fn give_up(&mut self) -> Step {
         let number = self.next.number;

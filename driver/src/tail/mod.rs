@@ -95,6 +95,14 @@ impl Tail {
         }
     }
 
+    /// Whether nothing is found any more but what was complete at a last look.
+    pub(crate) fn is_frozen(&self) -> bool {
+        match &self.follow {
+            Follow::Counted(counted) => counted.is_frozen(),
+            Follow::Watched(_) => false,
+        }
+    }
+
     /// Gives up what was complete at the last look, as far as it was not found.
     pub(crate) fn give_up(&mut self) -> Step {
         match &mut self.follow {

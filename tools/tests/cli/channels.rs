@@ -289,6 +289,12 @@ fn damage_in_one_channel_is_told_of_that() {
     assert!(ended.stdout.contains("\nchannel 1: 4 frames"), "{ended:#?}");
     assert!(ended.stderr.contains("channel1: 2 problems"), "{ended:#?}");
     assert!(!ended.stderr.contains("channel0"), "{ended:#?}");
+    fs::read_dir(place.archive(0))
+        .unwrap()
+        .for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
+    let ended = ends(&format!("archive verify {}", place.name("a"))).with_code(1);
+    assert!(ended.stdout.contains("channel 1: 4 frames"), "{ended:#?}");
+    assert!(ended.stderr.contains("channel0 is no archive"), "{ended:#?}");
 }
 
 #[test]

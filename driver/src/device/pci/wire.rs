@@ -81,11 +81,10 @@ fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> 
 /// nobody listened yet.
 fn no_socket(path: &Path) -> Option<io::Error> {
     let kind = std::fs::metadata(path).ok()?.file_type();
-    let what = match kind.is_dir() {
-        _ if kind.is_socket() => return None,
-        true => "a folder",
-        false => "a file",
-    };
+    if kind.is_socket() {
+        return None;
+    }
+    let what = if kind.is_dir() { "a folder" } else { "a file" };
     let sentence = format!(
         "it is {what} and no socket; name the one at which a server of vfio-user listens, such as \
          circbuf emulate --socket SOCKET"

@@ -36,7 +36,7 @@ pub(crate) struct EmulateArgs {
     /// Instead of a ring file: the socket at which the camera is a PCI function over vfio-user, for
     /// `run --device vfio-user:SOCKET` or a QEMU. Each connection has a camera of its own, which writes into
     /// the client's memory; it ends with the connection. --seconds counts from now on and ends them all, and
-    /// this program with them; --frames is for each camera, and the program ends when one has had its frames
+    /// this program with them (by --virtual-time each counts its own); --frames is for each camera, and the program ends when one has had its frames
     /// and everybody is gone. --ledger FILE is that of the first connection; the second one's has -2 behind
     /// its name (FILE-2, or in front of an extension), and so on
     #[arg(long, env = "CIRCBUF_SOCKET", value_name = "SOCKET")]

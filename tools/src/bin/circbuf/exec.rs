@@ -27,9 +27,9 @@ const NOT_FOUND: u8 = 127;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 PROGRAM opens /dev/circbuf0 and /dev/jpeghead0 (--model nc353: also /dev/circbuf and /dev/jpeghead; \
---channels N: up to /dev/circbuf3), which only it and what it starts can see. open, stat, access, read, pread, mmap of the live ring, every \
-command of lseek, poll, select and the JPEG headers are as on the camera; dup, fork, exec and threads \
-work. Neither root nor a kernel module is needed; PROGRAM may be static, and of any language.
+--channels N: up to /dev/circbuf3), which only it and what it starts can see. open, stat, access, read, \
+pread, mmap of the live ring, every command of lseek, poll, select and the JPEG headers are as on the \
+camera; dup, fork, exec and threads work. Neither root nor a kernel module is needed; PROGRAM may be static, and of any language.
 
 The exit code is PROGRAM's, or 128 and the number of the signal that has ended it. 126 and 127: it \
 cannot be executed, or there is none.

@@ -77,7 +77,7 @@ fn why_estimated(pointer: Option<&PointerBook>) -> String {
         reasons.push(format!("the camera was reset {} times, or seemed to be", lost.resets));
     }
     if reasons.is_empty() {
-        reasons.push("a damaged frame hides how many frames there were".to_owned());
+        reasons.push("a frame that was damaged, or overwritten before it was looked at, hides how many there were".to_owned());
     }
     reasons.join("; ")
 }

@@ -1,6 +1,6 @@
 //! `circbuf archive verify`: whether archives are whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use circbuf_driver::archive::{Extent, ReadError, VerifyReport, verify};
 use circbuf_tools::stdout;
@@ -12,43 +12,52 @@ use crate::status::progress;
 
 /// Verifies an archive, or those of all channels in its place.
 pub(super) fn verify_all(args: &DirArgs) -> Result<(), Failure> {
-    let channels = match read(&args.dir) {
-        Err(ReadError::NotAnArchive { .. }) if !channels(&args.dir).is_empty() => {
-            channels(&args.dir)
+    match (read(&args.dir), channels(&args.dir)) {
+        (Err(ReadError::NotAnArchive { .. }), channels) if !channels.is_empty() => {
+            verify_channels(channels, args.json)
         }
-        Err(error) => return Err(unreadable(&error)),
-        Ok(report) => {
+        (Err(error), _) => Err(unreadable(&error)),
+        (Ok(report), _) => {
             stdout::write(|out| match args.json {
                 true => writeln!(out, "{}", object(&report)),
                 false => lines(&report).iter().try_for_each(|line| writeln!(out, "{line}")),
             })?;
-            return judge(&args.dir, &report);
+            judge(&args.dir, &report)
         }
-    };
-    let mut reports = Vec::new();
+    }
+}
+
+/// One that cannot be read does not hide what the others are.
+fn verify_channels(channels: Vec<(u32, PathBuf)>, as_json: bool) -> Result<(), Failure> {
+    let (mut reports, mut failures) = (Vec::new(), Vec::new());
     for (number, dir) in channels {
-        let report = read(&dir).map_err(|error| unreadable(&error))?;
-        reports.push((number, dir, report));
+        match read(&dir) {
+            Ok(report) => {
+                failures.extend(judge(&dir, &report).err());
+                reports.push((number, report));
+            }
+            Err(error) => failures.push(unreadable(&error)),
+        }
     }
     stdout::write(|out| {
-        if args.json {
-            let told = reports.iter().map(|(number, _, report)| {
+        if as_json {
+            let told = reports.iter().map(|(number, report)| {
                 let mut told = object(report);
                 told["channel"] = json!(number);
                 told
             });
             let channels: Vec<Value> = told.collect();
-            let clean = reports.iter().all(|(_, _, report)| report.is_clean());
             let schema = "circbuf.archive-verify.channels/1";
-            let all = json!({ "schema": schema, "clean": clean, "channels": channels });
+            let all =
+                json!({ "schema": schema, "clean": failures.is_empty(), "channels": channels });
             return writeln!(out, "{all}");
         }
-        reports.iter().try_for_each(|(number, _, report)| {
+        reports.iter().try_for_each(|(number, report)| {
             let mut lines = lines(report).into_iter();
             lines.try_for_each(|line| writeln!(out, "channel {number}: {line}"))
         })
     })?;
-    Failure::together(reports.iter().filter_map(|(_, dir, report)| judge(dir, report).err()))
+    Failure::together(failures)
 }
 
 fn read(dir: &Path) -> Result<VerifyReport, ReadError> {
