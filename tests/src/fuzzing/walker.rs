@@ -135,7 +135,9 @@ fn check_counters(still: Still<'_>, plain: &[Found], writer: Writer, judged: &[F
     let stands = |found: &&Found| {
         let first = found.start;
         let laps = (0..=LAPS_COUNTED).map(|lap| first + lap * still.bytes());
-        let last = laps.take_while(|start| start + padded(found.length) <= writer.written).last();
+        // What is complete ends with a gap: a frame right in front of that is none that was counted.
+        let end = |start| start + padded(found.length) + 32;
+        let last = laps.take_while(|&start| end(start) <= writer.complete).last();
         last.is_some_and(|start| {
             u128::from(writer.reserved) <= u128::from(start + still.bytes()) - 32
         })
