@@ -111,11 +111,12 @@ becomes() {
   done
 }
 
-# driving FILE: begins to drive the camera, and returns when it does.
+# driving FILE: begins to drive the camera, and returns when it does. What the last driver said there is no sign of it.
 driving() {
+  rm -f "$1"
   circbuf run --device "vfio:$camera" --seconds 60 > "$1" 2>&1 &
   driver=$!
-  becomes grep -q 'ring of' "$1"
+  becomes grep -qs 'ring of' "$1"
 }
 
 has_interrupted() {

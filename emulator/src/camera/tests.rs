@@ -189,7 +189,7 @@ fn what_cannot_be_is_refused_before_the_first_frame() {
         Camera::new(ring, noise(100, 100_000), options).unwrap_err().to_string()
     };
     assert!(make(65536, 12.0).contains("the smallest ring that would do has"));
-    assert!(make(1 << 20, 0.0).contains("a frame rate of 0 per second"));
+    assert!(make(1 << 20, 0.0).contains("a frame rate of 0.0 per second"));
 }
 
 /// Releases the ring as soon as it is published, whatever is in it, until the camera has ended.
