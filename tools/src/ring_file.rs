@@ -248,7 +248,8 @@ fn fits(page: &[u8; PAGE_BYTES], ring_bytes: u64, path: &Path) -> bool {
     true
 }
 
-/// Whether the counters can be those of one device, as the driver asks before it follows them.
+/// Whether the counters can be those of one device, by what the register page promises of them. The driver
+/// is content with less: it only goes on from where it is, and an image has to be explained as a whole.
 fn agree(page: &[u8; PAGE_BYTES]) -> bool {
     let [written, reserved, complete, frames, max_slot_bytes] =
         [WRITTEN, RESERVED, COMPLETE, FRAMES, MAX_SLOT_BYTES].map(|field| u64_at(page, field));

@@ -156,7 +156,8 @@ impl Wire {
         };
         let message = received.map_err(|errno| self.timely(errno))?;
         // SAFETY: the kernel made these descriptors for this process a moment ago, and nobody else knows
-        // their numbers.
+        // their numbers. So it is where the message was cut short: `room` was zeros, and the length in its
+        // header counts only what the kernel has put there.
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
         let count = message.bytes;
         let Ok(controls) = message.cmsgs() else {

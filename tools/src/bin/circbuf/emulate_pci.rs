@@ -98,7 +98,8 @@ pub(crate) fn serve_stdout(plan: &CameraPlan, connection: Connection) -> Result<
 }
 
 /// Has the kernel say to this process that the emulator which started it is gone, however it ended: the
-/// camera ends then as it does with an emulator that is asked to.
+/// camera ends then as it does with an emulator that is asked to. To the kernel that is the thread which
+/// started it: the emulator's main thread, which stays until all have ended.
 fn end_with(emulator: i32) -> Result<(), Failure> {
     set_pdeathsig(Signal::SIGTERM).map_err(Failure::failed)?;
     // It may have gone before the kernel knew.
